@@ -1,0 +1,1 @@
+"""Where work runs: executors, farm, events and progress, and the stages that run on them."""

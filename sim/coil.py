@@ -1,0 +1,314 @@
+"""TMS coils as clouds of magnetic dipoles, and the electric field -dA/dt that they induce.
+
+The coil frame is that of SimNIBS: origin at the coil's centre on the casing's bottom plane, z into the head (so every
+winding lies at negative z), y the prolongation of the handle, x = y × z.
+"""
+
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numba import njit, prange
+
+from ..errors import CoilError, PoseError
+from .scalp import Scalp
+
+MU0_OVER_4PI = 1e-7
+"""Magnetic constant over 4 pi, T·m/A."""
+
+_BLOCK = 128
+
+
+@dataclass(frozen=True, eq=False)
+class Coil:
+    """A stimulation coil made of magnetic dipoles.
+
+    Parameters
+    ----------
+    name : str
+        What to call it in messages and attributes.
+    positions : ndarray (d, 3)
+        Dipole positions in the coil frame, m.
+    moments : ndarray (d, 3)
+        Dipole moments per ampere of coil current, A·m² / A.
+
+    Raises
+    ------
+    CoilError
+        Where the arrays do not fit together, are empty, or hold NaN or infinity.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from motorsweep.sim.pose import Pose
+    >>> Coil("loop", np.zeros((1, 3)), np.array([[0.0, 0.0, 1.0]])).dadt([[0.1, 0.0, 0.0]], Pose(np.eye(4))).round(6)
+    array([[ 0., 10.,  0.]])
+    """
+
+    name: str
+    positions: np.ndarray
+    moments: np.ndarray
+
+    def __post_init__(self):
+        for field in ("positions", "moments"):
+            array = np.array(getattr(self, field), dtype=np.float64, order="C")
+            array.setflags(write=False)
+            object.__setattr__(self, field, array)
+        shapes = self.positions.shape, self.moments.shape
+        if shapes[0] != shapes[1] or len(shapes[0]) != 2 or shapes[0][1:] != (3,) or not shapes[0][0]:
+            raise CoilError(
+                f"coil {self.name!r}: positions are {shapes[0]} and moments {shapes[1]}, but a coil needs at least one "
+                "dipole, and one moment per position, both (d, 3). Give two arrays of the same shape."
+            )
+        if not (np.isfinite(self.positions).all() and np.isfinite(self.moments).all()):
+            raise CoilError(
+                f"coil {self.name!r}: a dipole's position or moment is NaN or infinite, which would spoil the field "
+                "everywhere. Repair or remove that dipole."
+            )
+
+    @property
+    def id(self) -> str:
+        """Content hash of positions and moments, 16 hex digits."""
+        digest = hashlib.sha256(str(self.positions.shape).encode())
+        digest.update((self.positions + 0.0).tobytes())
+        digest.update((self.moments + 0.0).tobytes())
+        return digest.hexdigest()[:16]
+
+    def placed(self, pose) -> tuple[np.ndarray, np.ndarray]:
+        """Dipole positions (d, 3) m and moments (d, 3) A·m²/A in head coordinates at a pose."""
+        rotation = pose.matrix[:3, :3]
+        return self.positions @ rotation.T + pose.matrix[:3, 3], self.moments @ rotation.T
+
+    def dadt(self, points_m, pose, didt: float = 1e6) -> np.ndarray:
+        """Time derivative of the vector potential, by direct summation over the dipoles.
+
+        dA/dt(r) = dI/dt · 1e-7 · Σ m × (r - p) / |r - p|³ (Coulomb gauge; the primary field is E = -dA/dt). The cost
+        is points × dipoles, the extra memory that of the output.
+
+        Parameters
+        ----------
+        points_m : array_like (n, 3)
+            Points in head coordinates, m.
+        pose : Pose
+            Where the coil is.
+        didt : float
+            Rate of change of the coil current, A/s. The default, 1e6, is 1 A/µs.
+
+        Returns
+        -------
+        ndarray (n, 3)
+            dA/dt in V/m.
+
+        Raises
+        ------
+        PoseError
+            Where a point coincides with a dipole: the field is infinite there.
+        """
+        points = np.ascontiguousarray(points_m, dtype=np.float64)
+        if points.ndim != 2 or points.shape[1] != 3:
+            raise CoilError(
+                f"dA/dt of coil {self.name!r}: points are {points.shape}, but must be (n, 3) in metres. "
+                "Reshape them; a single point is [[x, y, z]]."
+            )
+        positions, moments = self.placed(pose)
+        field = np.empty_like(points)
+        _sum_dipoles(points, positions, moments * (MU0_OVER_4PI * didt), field)
+        bad = np.flatnonzero(~np.isfinite(field).all(axis=1))
+        if bad.size:
+            raise PoseError(
+                f"dA/dt of coil {self.name!r} at pose {pose.id}: {bad.size} of {len(points)} points, the first "
+                f"number {bad[0]} at {np.round(points[bad[0]] * 1e3, 3)} mm, are not finite or lie on a dipole, where "
+                "the field is infinite. Move the coil out of the head, or mend the points."
+            )
+        return field
+
+
+@njit(parallel=True, fastmath={"contract"})
+def _sum_dipoles(points, positions, moments, out):
+    """Sum of m × (r - p) / |r - p|³, in blocks of points: the inner loop runs over points, so it vectorises as is."""
+    count = points.shape[0]
+    for block in prange((count + _BLOCK - 1) // _BLOCK):
+        start = block * _BLOCK
+        size = min(_BLOCK, count - start)
+        r = np.empty((3, _BLOCK))
+        a = np.zeros((3, _BLOCK))
+        for i in range(size):
+            for c in range(3):
+                r[c, i] = points[start + i, c]
+        for d in range(positions.shape[0]):
+            px, py, pz = positions[d, 0], positions[d, 1], positions[d, 2]
+            mx, my, mz = moments[d, 0], moments[d, 1], moments[d, 2]
+            for i in range(size):
+                x, y, z = r[0, i] - px, r[1, i] - py, r[2, i] - pz
+                square = x * x + y * y + z * z
+                # x / 0 is an exception in numba; infinity is told from 0 by the caller
+                weight = 1.0 / (square * np.sqrt(square)) if square > 0.0 else np.inf
+                a[0, i] += (my * z - mz * y) * weight
+                a[1, i] += (mz * x - mx * z) * weight
+                a[2, i] += (mx * y - my * x) * weight
+        for i in range(size):
+            for c in range(3):
+                out[start + i, c] = a[c, i]
+
+
+MAGSTIM_TURNS = 9
+MAGSTIM_RADII_M = np.linspace(0.028, 0.044, MAGSTIM_TURNS)
+MAGSTIM_WING_X_M = 0.045
+MAGSTIM_WINDING_Z_M = -0.009
+MAGSTIM_WINDING_HEIGHT_M = 0.006
+
+
+def figure_of_eight(rings: int = 8, angles: int = 36, layers: int = 2) -> tuple[np.ndarray, np.ndarray]:
+    """Dipoles that stand for the two wings of the Magstim 70 mm figure of eight.
+
+    Each wing has 9 turns of radii 28 to 44 mm (inner diameter 56, outer 88 mm). The wings' centres lie 45 mm to either
+    side (the outermost turns nearly touch), the middle of the 6 mm high conductor 9 mm above the casing's bottom. A
+    planar loop is the same as a disc of dipoles, one ampere per unit area inside it, so the density at radius r is the
+    number of turns around r. The disc is integrated by Gauss quadrature in r² and equal angles, the height by Gauss
+    quadrature. The default makes 896 dipoles, within 0.1 % (largest difference over largest field) of the turns drawn
+    as fine line segments, at 10 mm and more from the casing.
+
+    Parameters
+    ----------
+    rings, angles, layers : int
+        Rings per wing, dipoles on the outermost ring, and layers over the conductor's height.
+
+    Returns
+    -------
+    positions : ndarray (d, 3)
+        m, coil frame.
+    moments : ndarray (d, 3)
+        A·m² / A, along z: negative in the wing at negative x, positive in the other, as in SimNIBS's Magstim files.
+    """
+    radii, areas = _turns_quadrature(rings)
+    disc, moment = [], []
+    for k, (radius, area) in enumerate(zip(radii, areas)):
+        n = max(6, int(np.ceil(angles * radius / radii[-1])))
+        phi = (np.arange(n) + 0.5 * (k % 2)) * 2 * np.pi / n
+        disc.append(np.stack([radius * np.cos(phi), radius * np.sin(phi)], axis=1))
+        moment.append(np.full(n, area / n))
+    disc, moment = np.concatenate(disc), np.concatenate(moment)
+    heights, shares = np.polynomial.legendre.leggauss(layers)
+    positions, moments = [], []
+    for side in (-1, 1):
+        for height, share in zip(heights, shares / 2):
+            z = MAGSTIM_WINDING_Z_M + height * MAGSTIM_WINDING_HEIGHT_M / 2
+            # mirrored, so that the coil is symmetric about x = 0 to the last bit
+            positions.append(np.column_stack([side * (MAGSTIM_WING_X_M + disc[:, 0]), disc[:, 1], np.full(len(disc), z)]))
+            moments.append(np.column_stack([np.zeros((len(disc), 2)), side * share * moment]))
+    return np.concatenate(positions), np.concatenate(moments)
+
+
+def _turns_quadrature(rings):
+    """Gauss nodes (radii, m) and weights (area times turns, m²) of a wing's dipole density, by Golub and Welsch."""
+    edges = np.concatenate([[0.0], MAGSTIM_RADII_M]) ** 2
+    turns = np.minimum(MAGSTIM_TURNS, MAGSTIM_TURNS - np.arange(MAGSTIM_TURNS))
+    x, w = np.polynomial.legendre.leggauss(rings)
+    span = np.diff(edges)
+    s = (edges[:-1, None] + span[:, None] * (x + 1) / 2).ravel()
+    weight = (turns[:, None] * span[:, None] * np.pi * w / 2).ravel()
+    scale, total = edges[-1], weight.sum()
+    q, previous, beta = np.sqrt(weight / total), np.zeros_like(s), 0.0
+    diagonal, off = [], []
+    for _ in range(rings):
+        diagonal.append(q @ (s / scale * q))
+        rest = (s / scale - diagonal[-1]) * q - beta * previous
+        beta = np.linalg.norm(rest)
+        off.append(beta)
+        previous, q = q, rest / beta
+    nodes, vectors = np.linalg.eigh(np.diag(diagonal) + np.diag(off[:-1], 1) + np.diag(off[:-1], -1))
+    return np.sqrt(nodes * scale), total * vectors[0] ** 2
+
+
+def _magstim_70mm():
+    return Coil("magstim-70mm", *figure_of_eight())
+
+
+def _dipole():
+    return Coil("dipole", np.zeros((1, 3)), np.array([[0.0, 0.0, 1.0]]))
+
+
+COILS = {"magstim-70mm": _magstim_70mm, "dipole": _dipole}
+"""Built-in coils: the figure of eight, and one dipole of 1 A·m²/A along z at the origin of the coil frame."""
+
+
+def load_coil(name_or_path) -> Coil:
+    """Load a built-in coil by name, or a dipole coil file.
+
+    Parameters
+    ----------
+    name_or_path : str or Path
+        A key of `COILS`, or a path whose suffix is in `coil_files.READERS`.
+
+    Returns
+    -------
+    Coil
+
+    Raises
+    ------
+    CoilError
+        Where the name is unknown, or the file absent, damaged or of another format.
+
+    Examples
+    --------
+    >>> load_coil("magstim-70mm").positions.shape
+    (896, 3)
+    """
+    from .coil_files import READERS
+
+    if str(name_or_path) in COILS:
+        return COILS[str(name_or_path)]()
+    path = Path(name_or_path).expanduser()
+    if path.suffix.lower() in READERS and path.is_file():
+        return READERS[path.suffix.lower()](path)
+    found = "no such file" if not path.is_file() else f"a file of type {path.suffix or '(none)'!r}"
+    raise CoilError(
+        f"loading coil {str(name_or_path)!r}: found {found}, so there is nothing to compute a field from. "
+        f"Give one of the built-in coils ({', '.join(COILS)}) or a file of type {', '.join(READERS)}."
+    )
+
+
+def coil_inside_head(coil: Coil, pose, head) -> int:
+    """Number of the coil's dipoles that lie inside the head's outer surface.
+
+    Parameters
+    ----------
+    coil : Coil
+    pose : Pose
+    head : Head or Scalp
+        Give a `Scalp` when asking for many poses: it is built from the head only once.
+
+    Returns
+    -------
+    int
+    """
+    return int(Scalp.of(head).inside(coil.placed(pose)[0]).sum())
+
+
+def check_coil_outside(coil: Coil, poses, head) -> None:
+    """Refuse poses that put part of the coil into the head.
+
+    Parameters
+    ----------
+    coil : Coil
+    poses : sequence of Pose
+    head : Head or Scalp
+
+    Raises
+    ------
+    PoseError
+        Naming the first such pose by index, how many dipoles are inside and by how many millimetres.
+    """
+    scalp = Scalp.of(head)
+    for index, pose in enumerate(poses):
+        positions = coil.placed(pose)[0]
+        inside = positions[scalp.inside(positions)]
+        if len(inside):
+            depth = 1e3 * np.linalg.norm(scalp.closest(inside)[0] - inside, axis=1).max()
+            raise PoseError(
+                f"pose {index} ({pose.id}) of coil {coil.name!r}: {len(inside)} of {len(positions)} dipoles lie inside "
+                f"the head, the deepest {depth:.1f} mm below its surface. The field of a current source inside the "
+                "conductor is not what this solver computes. Move the coil outwards along -z, raise distance_mm, or "
+                "check that the pose belongs to this head (same subject, millimetres, RAS)."
+            )
