@@ -148,18 +148,8 @@ class EventLog:
 def read_events(path) -> Iterator[dict]:
     """Yield the events of a log, oldest first.
 
-    Lines that are not whole JSON objects (a process was killed while it wrote) are skipped; a missing file has no
-    events.
-
-    Parameters
-    ----------
-    path : path-like
-        The log.
-
-    Yields
-    ------
-    dict
-        The fields of the event, and ``event``: ``"stage"`` or ``"task"``.
+    Each is the fields of the event and ``event``: ``"stage"`` or ``"task"``. Lines that are not whole JSON objects (a
+    process was killed while it wrote) are skipped; a missing file has no events.
     """
     if not Path(path).exists():
         return

@@ -58,8 +58,8 @@ def _read_count(path, lines):
         count = 0
     if count < 1:
         raise CoilError(
-            f"reading coil {path}, line {number}: found {line[:60]!r} where the number of dipoles should be, a positive "
-            "integer alone on its line, without which a truncated file cannot be told. Add it before the rows."
+            f"reading coil {path}, line {number}: found {line[:60]!r} where the number of dipoles should be, a "
+            "positive integer alone on its line, without which a truncated file cannot be told. Add it before the rows."
         )
     return count
 

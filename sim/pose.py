@@ -86,8 +86,8 @@ def _rigid(matrix):
     u, stretch, vt = np.linalg.svd(matrix[:3, :3])
     if np.abs(stretch - 1).max() > _TOLERANCE:
         raise PoseError(
-            f"coil pose: the axes are not orthonormal (singular values {np.round(stretch, 4)}), so the matrix scales or "
-            "shears. Sheared matrices have silently bent coils, and with them the field. Export the pose as a rigid "
+            f"coil pose: the axes are not orthonormal (singular values {np.round(stretch, 4)}), so the matrix scales "
+            "or shears. Sheared matrices have silently bent coils, and with them the field. Export the pose as a rigid "
             "transform, in the coordinates of the subject's T1."
         )
     if np.linalg.det(matrix[:3, :3]) < 0:

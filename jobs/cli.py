@@ -1,0 +1,299 @@
+"""The ``motorsweep`` command: reads arguments, calls :mod:`.pipeline`, prints the answer, and says how it went.
+
+Answers go to stdout, progress and faults to stderr. Exit codes: 0 done; 1 some work failed; 2 bad usage, study file or
+input; 130 stopped by Ctrl-C; 143 stopped by SIGTERM. What is slow to load (torch, PETSc, Dask) is loaded only by the
+commands that need it.
+"""
+
+import errno
+import json
+import os
+import signal
+import sys
+from pathlib import Path
+from typing import Annotated
+
+from cyclopts import App, CycloptsError, Group, Parameter
+
+from .. import __version__
+from ..errors import ConfigError, InputError, MissingPackageError, MotorsweepError
+from .options import RunOptions
+
+DONE, FAILED, USAGE, INTERRUPTED, TERMINATED = 0, 1, 2, 130, 143
+STOPPED = "stopped; nothing that was computed is lost: the same command goes on"
+
+app = App(
+    name="motorsweep",
+    version=__version__,
+    default_parameter=Parameter(negative=()),  # no --no-json
+    help="""From TMS coil poses to muscle responses: simulate, encode, train, and see which model explains the muscles.
+
+A study is one TOML file. The same command again does only what is missing.
+
+Example: `motorsweep run study.toml`
+
+With `--debug` (or MOTORSWEEP_DEBUG=1) an error shows where in the program it arose.""",
+)
+_everything = Group("All at once", sort_key=1)
+_stages = Group("Stage by stage, in this order", sort_key=2)
+_questions = Group("Questions", sort_key=3)
+
+Options = Annotated[RunOptions, Parameter(name="*")]
+
+
+@app.command(group=_everything, sort_key=1)
+def run(study: Path, *, options: Options = RunOptions()) -> int:
+    """Do everything that is not yet done: simulate, encode, train, collect, report.
+
+    Example: `motorsweep run study.toml --workers 4`
+
+    Parameters
+    ----------
+    study
+        The study's TOML file.
+    """
+    config = _config(study)
+    return _print_results(_pipeline().run(config, options))
+
+
+@app.command(group=_everything, sort_key=2)
+def plan(study: Path, *, json: bool = False) -> int:
+    """Show what is done, what is left, and what it will cost. Computes nothing.
+
+    Example: `motorsweep plan study.toml`
+
+    Parameters
+    ----------
+    study
+        The study's TOML file.
+    json
+        Print JSON, for scripts.
+    """
+    config = _config(study)
+    return _print_answer(_pipeline().plan(config), json)
+
+
+@app.command(group=_stages, sort_key=1)
+def simulate(study: Path, *, options: Options = RunOptions()) -> int:
+    """Solve the electric field of every coil pose and keep it as labelled volumes.
+
+    Example: `motorsweep simulate study.toml --retry-failed`
+
+    Parameters
+    ----------
+    study
+        The study's TOML file.
+    """
+    config = _config(study)
+    return _print_results([_pipeline().simulate(config, options)])
+
+
+@app.command(group=_stages, sort_key=2)
+def encode(study: Path, *, options: Options = RunOptions()) -> int:
+    """Train the autoencoders on the volumes and keep the codes.
+
+    Example: `motorsweep encode study.toml --executor serial`
+
+    Parameters
+    ----------
+    study
+        The study's TOML file.
+    """
+    config = _config(study)
+    return _print_results([_pipeline().encode(config, options)])
+
+
+@app.command(group=_stages, sort_key=3)
+def train(study: Path, *, options: Options = RunOptions()) -> int:
+    """Train every mapper from codes to muscle responses.
+
+    Example: `motorsweep train study.toml --workers 2`
+
+    Parameters
+    ----------
+    study
+        The study's TOML file.
+    """
+    config = _config(study)
+    return _print_results([_pipeline().train(config, options)])
+
+
+@app.command(group=_stages, sort_key=4)
+def collect(study: Path) -> int:
+    """Gather the records of all runs into one labelled results store.
+
+    Example: `motorsweep collect study.toml`
+
+    Parameters
+    ----------
+    study
+        The study's TOML file.
+    """
+    config = _config(study)
+    return _print_results([_pipeline().collect(config, RunOptions())])
+
+
+@app.command(group=_stages, sort_key=5)
+def report(study: Path) -> int:
+    """Write the report: tables and figures in one HTML file.
+
+    Example: `motorsweep report study.toml`
+
+    Parameters
+    ----------
+    study
+        The study's TOML file.
+    """
+    config = _config(study)
+    return _print_results([_pipeline().report(config, RunOptions())])
+
+
+@app.command(group=_questions, sort_key=1)
+def status(study: Path, *, failed: bool = False, json: bool = False) -> int:
+    """Show how far the study is.
+
+    Example: `motorsweep status study.toml --failed`
+
+    Parameters
+    ----------
+    study
+        The study's TOML file, or its folder.
+    failed
+        Show what failed, by cause, and how to try it again.
+    json
+        Print JSON, for scripts.
+    """
+    folder = _folder(study)
+    return _print_answer(_pipeline().status(folder, failed=failed), json)
+
+
+@app.command(group=_questions, sort_key=2)
+def show(study: Path, run_id: str, *, json: bool = False) -> int:
+    """Show one run: its settings, scores, and where it came from.
+
+    Example: `motorsweep show study.toml 3fa9c1d2e4b07a55`
+
+    Parameters
+    ----------
+    study
+        The study's TOML file, or its folder.
+    run_id
+        The run's id, as in the results' `run_id`.
+    json
+        Print JSON, for scripts.
+    """
+    folder = _folder(study)
+    return _print_answer(_pipeline().show(folder, run_id), json)
+
+
+@app.command(group=_questions, sort_key=3)
+def verify(study: Path, *, repair: bool = False, json: bool = False) -> int:
+    """Read everything that counts as done, and tell what is damaged.
+
+    Example: `motorsweep verify study.toml --repair`
+
+    Parameters
+    ----------
+    study
+        The study's TOML file, or its folder.
+    repair
+        Mark what is damaged as not done, so that the next run makes it again.
+    json
+        Print JSON, for scripts.
+    """
+    folder = _folder(study)
+    answer = _pipeline().verify(folder, repair)
+    _print_answer(answer, json)
+    return DONE if answer.ok else FAILED
+
+
+def main(arguments=None) -> None:
+    """Run the command line and exit with its code.
+
+    Parameters
+    ----------
+    arguments : list of str, optional
+        Default: those of the process.
+    """
+    arguments = list(sys.argv[1:] if arguments is None else arguments)
+    debug = "--debug" in arguments or os.environ.get("MOTORSWEEP_DEBUG", "0") not in ("", "0")
+    sys.exit(call([each for each in arguments if each != "--debug"], debug=debug))
+
+
+def call(arguments: list[str], debug: bool = False) -> int:
+    """Run one command and return its exit code.
+
+    Parameters
+    ----------
+    arguments : list of str
+        Command and options.
+    debug : bool
+        Let errors through, with their tracebacks.
+
+    Returns
+    -------
+    int
+        See the module's docstring. A bug of the program is raised as it is.
+    """
+    try:
+        signal.signal(signal.SIGTERM, _on_terminate)
+        return app(arguments, exit_on_error=False, result_action="return_value") or DONE
+    except CycloptsError:
+        return USAGE  # cyclopts has printed what was wrong, and what may have been meant
+    except KeyboardInterrupt as stop:
+        print(f"\n{STOPPED}", file=sys.stderr)
+        return TERMINATED if isinstance(stop, _Terminated) else INTERRUPTED
+    except BrokenPipeError:
+        # The reader (head, less) has what it wanted; Python would complain once more when it flushes at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return DONE
+    except MotorsweepError as error:
+        if debug:
+            raise
+        print(f"motorsweep: {error}", file=sys.stderr)
+        return USAGE if isinstance(error, (ConfigError, InputError, MissingPackageError)) else FAILED
+    except OSError as error:
+        if debug:
+            raise
+        advice = "; make room, then give the same command again" if error.errno == errno.ENOSPC else ""
+        print(f"motorsweep: {error}{advice}", file=sys.stderr)
+        return FAILED
+
+
+class _Terminated(KeyboardInterrupt):
+    """SIGTERM (a batch system's time is up) closes things as Ctrl-C does."""
+
+
+def _on_terminate(number, frame):
+    raise _Terminated
+
+
+def _pipeline():
+    # After the study file was checked: a typo must not wait for torch to load.
+    from . import pipeline
+
+    return pipeline
+
+
+def _config(path):
+    from .config import load_study_config
+
+    return load_study_config(path)
+
+
+def _folder(study: Path) -> Path:
+    return study if study.is_dir() else Path(_config(study).folder)
+
+
+def _print_results(results) -> int:
+    """Print each stage's line as the stage ends; 1 if anything failed."""
+    failed = 0
+    for result in results:
+        print(result.line(), flush=True)
+        failed += result.failed
+    return FAILED if failed else DONE
+
+
+def _print_answer(answer, as_json) -> int:
+    print(json.dumps(answer.as_dict(), indent=2) if as_json else "\n".join(answer.lines()))
+    return DONE

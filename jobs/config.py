@@ -1,0 +1,248 @@
+"""Reads a study file: TOML to frozen values, strictly. A key that is not known is an error that names those that are.
+
+The only file that knows pydantic. Paths in a study file may use ``$VARIABLES`` and ``~``; relative ones start at the
+file's folder, so that a study can be moved with its data.
+"""
+
+import json
+import os
+import re
+import tomllib
+from dataclasses import asdict, dataclass, fields, is_dataclass, replace
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from pydantic import TypeAdapter, ValidationError
+
+from ..errors import ConfigError
+from .tables import BUILTIN_COILS, BUILTIN_HEADS, StudyTables, did_you_mean
+
+
+@dataclass(frozen=True, kw_only=True)
+class StudyConfig(StudyTables):
+    """A study file, checked, with absolute paths.
+
+    Attributes
+    ----------
+    name, seed, head, coil, poses, ...
+        As in :class:`.tables.StudyTables`; ``folder`` is absolute.
+    path : str
+        The file.
+    text : str
+        Its text as given, for the copy in the study's folder.
+    """
+
+    path: str
+    text: str
+
+
+def load_study_config(path) -> StudyConfig:
+    """Read and check a study file.
+
+    Parameters
+    ----------
+    path : path-like
+        A TOML file.
+
+    Returns
+    -------
+    StudyConfig
+
+    Raises
+    ------
+    ConfigError
+        One sentence per fault: the file cannot be read, is not TOML, has unknown keys, or values out of range.
+
+    Examples
+    --------
+    >>> config = load_study_config("examples/quick.toml")      # doctest: +SKIP
+    >>> config.volume.n, config.folder                         # doctest: +SKIP
+    (64, '/home/ada/studies/quick')
+    """
+    path = Path(path)
+    text = _read(path)
+    tables = parse_study(text, path.name)
+    try:
+        tables = _with_paths(tables, path.resolve().parent)
+    except ConfigError as error:
+        raise ConfigError(f"{path.name}: {error}") from None
+    values = {each.name: getattr(tables, each.name) for each in fields(StudyTables)}
+    return StudyConfig(**values, path=str(path.resolve()), text=text)
+
+
+def parse_study(text: str, name: str = "study.toml") -> StudyTables:
+    r"""Check the text of a study file; its paths are left as they are.
+
+    Parameters
+    ----------
+    text : str
+        TOML.
+    name : str
+        What messages call it.
+
+    Raises
+    ------
+    ConfigError
+        As in :func:`load_study_config`.
+
+    Examples
+    --------
+    >>> parse_study('name = "a"\n[solver]\nknd = "direct"')
+    Traceback (most recent call last):
+      ...
+    motorsweep.errors.ConfigError: study.toml: [solver] knd is not a key; did you mean kind? valid keys: kind, ...
+    """
+    try:
+        raw = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigError(f"{name}: this is not TOML: {error}") from None
+    # By way of JSON, as pydantic in strict mode takes lists for tuples only there. Dates become text, and are refused.
+    try:
+        return TypeAdapter(StudyTables).validate_json(json.dumps(raw, default=str))
+    except ValidationError as error:
+        faults = error.errors(include_url=False)
+        places = [fault["loc"] for fault in faults]
+        # A list with a bad item is also "too short" for pydantic: the item says it all.
+        told = [f for f in faults if not any(f["loc"] == place[: len(f["loc"])] != place for place in places)]
+        raise ConfigError("\n".join(f"{name}: {_sentence(fault)}" for fault in told)) from None
+
+
+def to_plain(section) -> Any:
+    """Return a table as nested plain values (dict, list, str, numbers), ready to be hashed or written as JSON.
+
+    Examples
+    --------
+    >>> to_plain(SolverTable(kind="direct"))
+    {'kind': 'direct', 'rtol': 1e-10, 'poses_per_shard': 16}
+    """
+    return json.loads(json.dumps(asdict(section)))
+
+
+def _read(path):
+    try:
+        return path.read_bytes().decode("utf-8-sig")  # Windows editors put a mark at the start
+    except FileNotFoundError:
+        raise ConfigError(f"{path}: there is no such file (looked in {Path.cwd()})") from None
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"{path}: this is not UTF-8 text (byte {error.start}), so it cannot be TOML") from None
+    except OSError as error:
+        raise ConfigError(f"{path}: it cannot be read ({error.strerror})") from None
+
+
+# ---- sentences ------------------------------------------------------------------------------------------------------
+
+
+def _sentence(fault):
+    """Turn one of pydantic's findings into a sentence that a person can act on."""
+    place, kind = fault["loc"], fault["type"]
+    if kind == "value_error":
+        return f"{_table_of(place)}{fault['ctx']['error']}"
+    table, key = _split(place)
+    where = f"{_table_of(table)}{key}"
+    if kind == "unexpected_keyword_argument":
+        valid = _keys_of(table)
+        if isinstance(fault["input"], dict):
+            return (
+                f"[{'.'.join(place)}] is not a table{did_you_mean(place[-1], valid) or ';'} valid: {', '.join(valid)}"
+            )
+        return f"{where} is not a key{did_you_mean(place[-1], valid) or ';'} valid keys: {', '.join(valid)}"
+    if kind == "missing":
+        if isinstance(place[-1], int):
+            return f"{_table_of(table)}{place[-2]} has too few numbers; it must be {_SHORT.get(place[-2], 'longer')}"
+        return f"{where} is missing; every study needs it"
+    if kind == "dataclass_type":
+        return f"[{'.'.join(place)}] is {_shown(fault['input'])}; it must be a table"
+    must = _must_be(fault)
+    return f"{where} is {_shown(fault['input'])}; it must be {must}"
+
+
+_SHORT = {"hand_knob_mm": "x, y, z", "centre_mm": "x, y, z"}
+
+_KINDS = {
+    "int_type": "a whole number",
+    "float_type": "a number",
+    "string_type": "text in quotes",
+    "bool_type": "true or false",
+    "tuple_type": "a list",
+    "dict_type": "a table",
+    "finite_number": "a finite number",
+    "string_too_short": "text that is not empty",
+    "too_long": "shorter",
+    "too_short": "a list that is not empty",
+}
+
+
+def _must_be(fault):
+    if fault["type"] == "literal_error":
+        valid = re.findall(r"'([^']*)'|(\d+)", fault["ctx"]["expected"])
+        words = [word or number for word, number in valid]
+        hint = did_you_mean(fault["input"], words) if isinstance(fault["input"], str) else ""
+        return fault["ctx"]["expected"] + hint
+    if fault["type"] == "too_long" and fault["ctx"].get("max_length") == 3:
+        return "x, y, z"
+    return _KINDS.get(fault["type"]) or fault["msg"].removeprefix("Input should be ")
+
+
+def _split(place):
+    """Split a place into the table and the key, with places in a list as in ``trials[2]``."""
+    names = [str(part) for part in place if isinstance(part, str)]
+    indices = "".join(f"[{part}]" for part in place if isinstance(part, int))
+    table = tuple(names[:-1])
+    return table, names[-1] + indices
+
+
+def _table_of(place):
+    names = [str(part) for part in place]
+    return f"[{'.'.join(names)}] " if names else ""
+
+
+def _shown(value):
+    text = json.dumps(value, ensure_ascii=False, default=str)
+    return text if len(text) <= 60 else text[:57] + "..."
+
+
+@cache
+def _keys_of(table):
+    """Return the valid keys of a table, by its path."""
+    kind = StudyTables
+    for name in table:
+        kind = next(each.type for each in fields(kind) if each.name == name)
+    return tuple(each.name for each in fields(kind)) if is_dataclass(kind) else ()
+
+
+# ---- paths ----------------------------------------------------------------------------------------------------------
+
+
+def _with_paths(tables, home):
+    """Make every path of the study absolute; the study's own folder starts beside the current directory."""
+    sources = {
+        "head": ("source", BUILTIN_HEADS),
+        "coil": ("source", BUILTIN_COILS),
+        "poses": ("file", ()),
+        "volume": ("mask_file", ()),
+        "responses": ("file", ()),
+    }
+    changed = {}
+    for table, (key, builtin) in sources.items():
+        value = getattr(getattr(tables, table), key)
+        if value and value not in builtin:
+            changed[table] = replace(getattr(tables, table), **{key: _absolute(value, home, f"[{table}] {key}")})
+    if tables.folder:
+        folder = _absolute(tables.folder, home, "folder")
+    else:
+        folder = str(Path.cwd() / "studies" / tables.name)
+    return replace(tables, folder=folder, **changed)
+
+
+def _absolute(text, home, key):
+    def value_of(match):
+        name = match[1] or match[2]
+        if name not in os.environ:
+            raise ConfigError(
+                f"{key} is {text!r}, but the environment has no variable {name}; set it, or write the path"
+            )
+        return os.environ[name]
+
+    expanded = Path(re.sub(r"\$(?:(\w+)|\{(\w+)\})", value_of, text)).expanduser()
+    return os.path.normpath(home / expanded)

@@ -1,0 +1,77 @@
+"""What the command line adds to a study file for one run, and what a stage answers."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunOptions:
+    """Choices of one call; they change where and how work runs, never the numbers.
+
+    Attributes
+    ----------
+    executor : str or None
+        In place of ``kind`` in [executor].
+    workers : int or None
+        In place of ``workers`` in [executor].
+    retry_failed : bool
+        Try again what failed before.
+    quiet : bool
+        No progress.
+
+    Examples
+    --------
+    >>> RunOptions(executor="serial").retry_failed
+    False
+    """
+
+    executor: Literal["serial", "local"] | None = None
+    workers: int | None = None
+    retry_failed: bool = False
+    quiet: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class StageResult:
+    """What one stage did.
+
+    Attributes
+    ----------
+    verb : str
+        The stage: ``simulate``, ``encode``, ``train``, ``collect``, ``report``.
+    unit : str
+        What is counted, in the plural: ``poses``, ``trainings``.
+    done, skipped, failed : int
+        Pieces of work done now, done already before, and failed.
+    seconds : float
+        Wall time.
+    note : str
+        Something worth saying, such as the path of the report.
+    """
+
+    verb: str = ""
+    unit: str = ""
+    done: int = 0
+    skipped: int = 0
+    failed: int = 0
+    seconds: float = 0.0
+    note: str = ""
+
+    def line(self) -> str:
+        """Return the result as one line.
+
+        Examples
+        --------
+        >>> StageResult(verb="simulate", unit="poses", done=49, seconds=12.34).line()
+        'simulate  49 poses done in 12.3 s'
+        >>> StageResult(verb="simulate", unit="poses", skipped=49).line()
+        'simulate  nothing to do: all 49 poses are done already'
+        """
+        unit = f" {self.unit}" if self.unit else ""
+        if self.skipped and not (self.done or self.failed):
+            text = f"nothing to do: all {self.skipped}{unit} are done already"
+        else:
+            text = f"{self.done}{unit} done in {self.seconds:.1f} s"
+            text += f", {self.skipped} done before" if self.skipped else ""
+            text += f", {self.failed} failed" if self.failed else ""
+        return f"{self.verb:<9} {text}" + (f"  ({self.note})" if self.note else "")

@@ -1,0 +1,241 @@
+"""Linear solvers on PETSc: set up once for a head, used for every pose.
+
+``direct`` factors the matrix by MUMPS (Cholesky) and solves blocks of right-hand sides; ``iterative`` is CG with
+BoomerAMG, its preconditioner made once. Each solve reports its iterations, true residual and seconds.
+"""
+
+import time
+from dataclasses import dataclass
+
+import numpy as np
+import psutil
+
+from ..errors import ConvergenceError, MissingPackageError, MotorsweepError
+
+# Bytes of a MUMPS factor for n unknowns of a linear tetrahedral mesh: 3.1 GB at 320 k nodes, growing as n^(4/3).
+_FACTOR_BYTES = 142.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class SolveReport:
+    """What one solve took and how well it did.
+
+    Parameters
+    ----------
+    iterations : int
+        Zero for a direct solve.
+    residual : float
+        True residual ||b - K x|| / ||b||.
+    seconds : float
+        Share of the block's wall time.
+
+    Examples
+    --------
+    >>> SolveReport(iterations=0, residual=1e-14, seconds=0.06).iterations
+    0
+    """
+
+    iterations: int
+    residual: float
+    seconds: float
+
+
+def _petsc():
+    try:
+        import petsc4py
+    except ImportError as error:
+        raise MissingPackageError(
+            "the field solver needs petsc4py, which is not installed here: `make run` installs it on Debian; elsewhere "
+            "set PETSC_DIR and `pip install petsc4py` of the same version as that PETSc."
+        ) from error
+    petsc4py.init(["-malloc_debug", "0"])
+    from petsc4py import PETSc
+
+    return PETSc
+
+
+class DirectSolver:
+    """MUMPS factorisation of a symmetric positive definite matrix, for blocks of right-hand sides.
+
+    Parameters
+    ----------
+    matrix : scipy.sparse.csr_array (n, n)
+    rtol : float
+        A block whose true residual is larger is refused.
+
+    Raises
+    ------
+    MotorsweepError
+        If the matrix cannot be factored, e.g. for want of memory.
+
+    Examples
+    --------
+    >>> solver = DirectSolver(matrix)                                             # doctest: +SKIP
+    >>> x, reports = solver.solve(np.ones((2, matrix.shape[0])))                  # doctest: +SKIP
+    """
+
+    kind = "direct"
+
+    def __init__(self, matrix, rtol=1e-10):
+        self._petsc, self._matrix, self._rtol = _petsc(), matrix, rtol
+        a = _aij(self._petsc, matrix)
+        a.setOption(self._petsc.Mat.Option.SPD, True)
+        self._ksp = self._petsc.KSP().create(self._petsc.COMM_SELF)
+        self._ksp.setType("preonly")
+        pc = self._ksp.getPC()
+        pc.setType("cholesky")
+        pc.setFactorSolverType("mumps")
+        self._ksp.setOperators(a)
+        try:
+            self._ksp.setUp()
+        except self._petsc.Error as error:
+            raise MotorsweepError(
+                f"factoring the stiffness matrix of {matrix.shape[0]} unknowns failed in MUMPS ({error}); most often "
+                'memory ran out. Choose solver kind = "iterative", or fewer workers.'
+            ) from error
+        self._factor = pc.getFactorMatrix()
+
+    def solve(self, loads):
+        """Solve for a block of right-hand sides.
+
+        Parameters
+        ----------
+        loads : ndarray (k, n)
+
+        Returns
+        -------
+        ndarray (k, n), list of SolveReport
+
+        Raises
+        ------
+        ConvergenceError
+            If a true residual is over the tolerance.
+        """
+        began = time.perf_counter()
+        k, n = loads.shape
+        # PETSc works in these two arrays, so they must outlive its matrices.
+        right, left = np.asfortranarray(loads.T), np.zeros((n, k), order="F")
+        b = self._petsc.Mat().createDense((n, k), array=right, comm=self._petsc.COMM_SELF)
+        x = self._petsc.Mat().createDense((n, k), array=left, comm=self._petsc.COMM_SELF)
+        for matrix in (b, x):
+            matrix.assemble()
+        self._factor.matSolve(b, x)
+        # A copy: its transpose is contiguous already, and would else be a view of memory that PETSc gives back.
+        solution = x.getDenseArray().T.copy()
+        b.destroy()
+        x.destroy()
+        residuals = _residuals(self._matrix, solution, loads)
+        share = (time.perf_counter() - began) / k
+        return solution, [_checked(0, r, share, self._rtol) for r in residuals]
+
+
+class IterativeSolver:
+    """Conjugate gradients with BoomerAMG; the preconditioner is made once.
+
+    Parameters
+    ----------
+    matrix : scipy.sparse.csr_array (n, n)
+    rtol : float
+        Relative residual to reach.
+
+    Examples
+    --------
+    >>> x, reports = IterativeSolver(matrix, 1e-10).solve(loads)                  # doctest: +SKIP
+    """
+
+    kind = "iterative"
+
+    def __init__(self, matrix, rtol=1e-10, max_iterations=500):
+        self._petsc, self._matrix, self._rtol = _petsc(), matrix, rtol
+        self._ksp = self._petsc.KSP().create(self._petsc.COMM_SELF)
+        self._ksp.setType("cg")
+        self._ksp.setNormType(self._petsc.KSP.NormType.UNPRECONDITIONED)
+        # Ask for a little more than is checked, since the recurrence's residual drifts from the true one.
+        self._ksp.setTolerances(rtol=0.5 * rtol, max_it=max_iterations)
+        options = self._petsc.Options()
+        for key, value in _AMG.items():
+            options[f"motorsweep_{key}"] = value
+        self._ksp.setOptionsPrefix("motorsweep_")
+        self._ksp.setFromOptions()
+        self._ksp.setOperators(_aij(self._petsc, matrix))
+        self._ksp.setUp()
+
+    def solve(self, loads):
+        """Solve for right-hand sides one after another; as `DirectSolver.solve`."""
+        solution, reports = np.empty_like(loads), []
+        for row, load in zip(solution, loads):
+            began = time.perf_counter()
+            b = self._petsc.Vec().createWithArray(np.ascontiguousarray(load), comm=self._petsc.COMM_SELF)
+            x = b.duplicate()
+            self._ksp.solve(b, x)
+            row[:] = x.getArray()
+            residual = float(_residuals(self._matrix, row[None], load[None])[0])
+            iterations = self._ksp.getIterationNumber()
+            reports.append(_checked(iterations, residual, time.perf_counter() - began, self._rtol))
+        return solution, reports
+
+
+_AMG = {
+    "pc_type": "hypre",
+    "pc_hypre_type": "boomeramg",
+    "pc_hypre_boomeramg_coarsen_type": "HMIS",
+    "pc_hypre_boomeramg_interp_type": "ext+i",
+    "pc_hypre_boomeramg_P_max": 4,
+    "pc_hypre_boomeramg_strong_threshold": 0.5,
+}
+
+SOLVERS = {"direct": DirectSolver, "iterative": IterativeSolver}
+
+
+def choose_solver(n_unknowns, memory_bytes=None):
+    """Name of the solver for a head, and why.
+
+    Parameters
+    ----------
+    n_unknowns : int
+    memory_bytes : float, optional
+        Memory that this process may take; what is available by default.
+
+    Returns
+    -------
+    str, str
+        ``"direct"`` or ``"iterative"``, and one clause that says why.
+
+    Examples
+    --------
+    >>> choose_solver(100_000, 8e9)[0]
+    'direct'
+    """
+    memory = psutil.virtual_memory().available if memory_bytes is None else memory_bytes
+    needed = factor_bytes(n_unknowns)
+    if needed < 0.6 * memory:
+        return "direct", f"its factor takes about {needed / 1e9:.1f} GB of {memory / 1e9:.1f}"
+    return "iterative", f"a factor would take about {needed / 1e9:.1f} GB of {memory / 1e9:.1f}"
+
+
+def factor_bytes(n_unknowns):
+    """Memory of the MUMPS factor for linear tetrahedra, bytes (fitted to a measurement, see the constant)."""
+    return _FACTOR_BYTES * n_unknowns ** (4 / 3)
+
+
+def _aij(petsc, matrix):
+    n = matrix.shape[0]
+    csr = (matrix.indptr.astype(petsc.IntType), matrix.indices.astype(petsc.IntType), matrix.data)
+    a = petsc.Mat().createAIJ((n, n), csr=csr, comm=petsc.COMM_SELF)
+    a.assemble()
+    return a
+
+
+def _residuals(matrix, solution, loads):
+    norms = np.linalg.norm(loads, axis=1)
+    return np.linalg.norm(loads - (matrix @ solution.T).T, axis=1) / np.where(norms > 0, norms, 1)
+
+
+def _checked(iterations, residual, seconds, rtol):
+    if not residual <= rtol:
+        raise ConvergenceError(
+            f"the linear solve stopped at a true residual of {residual:.1e} after {iterations} iterations, where "
+            f"{rtol:.0e} was asked for; the field would be wrong by about as much or more. Check the mesh for slivers and "
+            'the conductivities, or choose solver kind = "direct".'
+        )
+    return SolveReport(iterations=iterations, residual=float(residual), seconds=float(seconds))

@@ -1,0 +1,138 @@
+import numpy as np
+import pytest
+
+from motorsweep.errors import ConfigError, ConvergenceError
+from motorsweep.sim.coil import load_coil
+from motorsweep.sim.head import Head
+from motorsweep.sim.linear import DirectSolver, IterativeSolver, choose_solver
+from motorsweep.sim.pose import Pose
+from motorsweep.sim.solve import FieldSolver, SolverConfig
+from motorsweep.sim.sphere_field import sphere_field
+from motorsweep.sim.volume import VolumeGrid
+
+COIL = load_coil("magstim-70mm")
+
+
+def over_the_top(distance_m=0.005, angle_deg=0.0, tilt_deg=0.0):
+    """Coil over the sphere's top, z into the head, turned about its own axis, then moved along the sphere."""
+    turn, tilt = np.radians([angle_deg, tilt_deg])
+    matrix = np.eye(4)
+    matrix[:3, :3] = np.diag([1.0, -1, -1])
+    c, s = np.cos(turn), np.sin(turn)
+    matrix[:3, :3] = matrix[:3, :3] @ np.array([[c, -s, 0], [s, c, 0], [0, 0, 1]])
+    matrix[:3, 3] = 0, 0, 0.095 + distance_m
+    c, s = np.cos(tilt), np.sin(tilt)
+    roll = np.eye(4)
+    roll[:3, :3] = np.array([[c, 0, s], [0, 1, 0], [-s, 0, c]])
+    return Pose(roll @ matrix)
+
+
+POSES = [over_the_top(), over_the_top(0.008, 45, 10), over_the_top(0.004, 100, -12)]
+
+
+@pytest.fixture(scope="module")
+def brain_points():
+    x = np.random.default_rng(0).normal(size=(30_000, 3))
+    x *= np.random.default_rng(1).uniform(0.05, 0.079, (len(x), 1)) / np.linalg.norm(x, axis=1)[:, None]
+    return x[np.linalg.norm(x - [0, 0, 0.08], axis=1) < 0.035]
+
+
+@pytest.fixture(scope="module")
+def solver(sphere_head):
+    return FieldSolver(sphere_head, COIL)
+
+
+def exact(points, pose, didt=1e6):
+    turned = pose.matrix[:3, :3].T
+    return sphere_field(points, COIL.positions @ turned + pose.centre_m, COIL.moments @ turned, didt)
+
+
+def test_field_in_a_layered_sphere_meets_the_closed_form(solver, brain_points):
+    for pose, e in zip(POSES, solver.at(brain_points, POSES)):
+        truth = exact(brain_points, pose)
+        error = np.linalg.norm(e - truth) / np.linalg.norm(truth)
+        assert error < 0.02, f"relative L2 error {error:.4f} at {pose.centre_m}"
+    assert solver.kind == "direct"
+    assert all(report.residual < 1e-10 and report.iterations == 0 for report in solver.reports)
+
+
+def test_field_is_linear_in_the_rate_and_does_not_depend_on_the_block(solver, brain_points):
+    x = brain_points[:50]
+    together = solver.at(x, POSES)
+    np.testing.assert_allclose(solver.at(x, POSES[1:2], didt=2e6)[0], 2 * together[1], rtol=1e-9)
+
+
+def test_iterative_meets_direct(sphere_head, solver, brain_points):
+    x = brain_points[:200]
+    iterative = FieldSolver(sphere_head, COIL, SolverConfig(kind="iterative", rtol=1e-11))
+    e, truth = iterative.at(x, POSES[:1]), solver.at(x, POSES[:1])
+    assert np.linalg.norm(e - truth) < 1e-8 * np.linalg.norm(truth)
+    assert 3 < iterative.reports[0].iterations < 100
+
+
+def test_conductivities_of_the_layers_do_not_matter_in_a_sphere(sphere_head, brain_points):
+    """Heller & van Hulsteyn 1992: true up to the discretisation error."""
+    uniform = Head(sphere_head.nodes, sphere_head.tets, sphere_head.tissue, np.full(len(sphere_head.tets), 0.33))
+    e = FieldSolver(uniform, COIL).at(brain_points, POSES[:1])[0]
+    truth = exact(brain_points, POSES[0])
+    assert np.linalg.norm(e - truth) < 0.02 * np.linalg.norm(truth)
+
+
+def test_head_and_coil_turned_together_give_the_turned_field(sphere_head, solver, brain_points):
+    rotation = np.linalg.qr(np.random.default_rng(4).normal(size=(3, 3)))[0]
+    rotation *= np.sign(np.linalg.det(rotation))
+    move = np.eye(4)
+    move[:3, :3], move[:3, 3] = rotation, (0.01, -0.02, 0.03)
+    turned = Head(
+        sphere_head.nodes @ rotation.T + move[:3, 3], sphere_head.tets, sphere_head.tissue, sphere_head.conductivity
+    )
+    x = brain_points[:200]
+    e = FieldSolver(turned, COIL).at(x @ rotation.T + move[:3, 3], [Pose(move @ POSES[1].matrix)])[0]
+    np.testing.assert_allclose(e, solver.at(x, POSES[1:2])[0] @ rotation.T, atol=1e-7)
+
+
+def test_volumes_are_the_field_at_voxel_centres_and_zero_in_air(solver):
+    grid = VolumeGrid((0, 0, 0.09), 2e-3, 12)
+    volume = solver.volumes(grid, POSES[:1])[0]
+    assert volume.dtype == np.float32 and volume.shape == (12, 12, 12, 3)
+    np.testing.assert_allclose(volume.reshape(-1, 3), solver.at(grid.points(), POSES[:1])[0], rtol=1e-5, atol=1e-6)
+    radius = np.linalg.norm(grid.points(), axis=1).reshape(grid.shape)
+    tissue = solver.tissue_volume(grid)
+    assert (tissue[radius > 0.0965] == 0).all() and (volume[radius > 0.0965] == 0).all()
+    assert (tissue[radius < 0.079] == 2).all() and (volume[radius < 0.079] != 0).all()
+
+
+def test_elements_hold_the_unrecovered_field(sphere_head, solver):
+    centres = sphere_head.nodes[sphere_head.tets].mean(1)
+    near = np.linalg.norm(centres - [0, 0, 0.07], axis=1) < 0.02
+    near &= sphere_head.tissue == 2
+    e = solver.elements(POSES[:1])[0][near]
+    truth = exact(centres[near], POSES[0])
+    assert np.linalg.norm(e - truth) < 0.08 * np.linalg.norm(truth)
+
+
+def test_a_solve_that_does_not_converge_is_told(sphere_head):
+    solver = FieldSolver(sphere_head, COIL, SolverConfig(kind="iterative", rtol=1e-30))
+    with pytest.raises(ConvergenceError, match=r"true residual of .* after \d+ iterations"):
+        solver.solve(POSES[:1])
+
+
+def test_solver_is_chosen_by_memory_and_unknown_kinds_are_refused():
+    assert choose_solver(320_000, 16e9)[0] == "direct"
+    kind, why = choose_solver(5_000_000, 16e9)
+    assert kind == "iterative" and "GB of 16.0" in why
+    with pytest.raises(ConfigError, match="choose auto, direct, iterative"):
+        SolverConfig(kind="lu")
+
+
+def test_both_solvers_meet_a_known_solution():
+    """Tridiagonal (−1, 2.1, −1): the answer from numpy."""
+    from scipy.sparse import csr_array, diags
+
+    matrix = csr_array(diags([-1, 2.1, -1], [-1, 0, 1], shape=(300, 300)))
+    loads = np.random.default_rng(0).normal(size=(3, 300))
+    truth = np.linalg.solve(matrix.toarray(), loads.T).T
+    for solver in (DirectSolver(matrix), IterativeSolver(matrix, 1e-12)):
+        x, reports = solver.solve(loads)
+        np.testing.assert_allclose(x, truth, rtol=1e-8, atol=1e-10)
+        assert len(reports) == 3
