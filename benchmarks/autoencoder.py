@@ -10,9 +10,8 @@ import argparse
 import time
 
 import torch
-from torch import nn
-
 from motorsweep.learn.autoencoder import build_autoencoder
+from torch import nn
 
 
 def plain_layers(net: nn.Module) -> nn.Module:

@@ -37,6 +37,9 @@ NO_WORKER_SECONDS = 120.0
 
 _POLL_SECONDS = 2.0
 
+# All those that Dask gives a handler of their own.
+_LOGGERS = ("distributed", "distributed.client", "distributed.gc", "bokeh", "tornado", "tornado.application")
+
 # Runs in each worker before its first task. Ctrl-C reaches all processes of a terminal, and only the coordinator may
 # act on it, as it knows what to close in which order. Libraries such as PETSc write to the descriptors themselves.
 _WORKER_SETUP = """
@@ -51,11 +54,10 @@ os.dup2(log, 2)
 class LocalExecutor:
     """Runs tasks on the workers of a Dask cluster of this machine."""
 
-    def __init__(self, client, *, workers, threads, log, deaths):
+    def __init__(self, client, *, workers, threads, dashboard, log, deaths):
         self.client, self.workers, self.threads = client, workers, threads
         self.log, self._deaths = log, deaths
-        link = client.cluster.dashboard_link if client.cluster.scheduler.http_server else ""
-        self.dashboard = link or None
+        self.dashboard = client.cluster.dashboard_link if dashboard else None
         self._serial_number = count()
 
     def describe(self) -> str:
@@ -87,8 +89,8 @@ class LocalExecutor:
         finding = "it went over the memory of a worker" if by_memory else self._deaths.last()
         return Outcome(
             reason="out_of_memory" if by_memory else "crashed",
-            message=f"{task_name(task)}: the worker died each of the {ATTEMPTS_ALONE + 1} times that it ran this task, "
-            f"at last with nothing else on the machine's workers ({finding}). The other tasks are unharmed. "
+            message=f"{task_name(task)}: the worker died {ATTEMPTS_ALONE} times while it ran this task and no other "
+            f"task ran ({finding}). The other tasks are unharmed. "
             f'The workers\' output is in {self.log}; kind = "serial" in [executor] runs it under your eyes.',
             pid=0,
         )
@@ -185,7 +187,9 @@ def open_local(config, *, scratch=None, log=None, memory_per_worker_gb=1.0, at_m
         deaths = stack.enter_context(_logged_to(log))
         cluster = stack.enter_context(_cluster(workers, config.dashboard, folder))
         client = stack.enter_context(Client(cluster, set_as_default=False))
-        yield LocalExecutor(client, workers=workers, threads=config.threads, log=log, deaths=deaths)
+        yield LocalExecutor(
+            client, workers=workers, threads=config.threads, dashboard=config.dashboard, log=log, deaths=deaths
+        )
 
 
 def _memory_bytes():
@@ -231,7 +235,7 @@ def _logged_to(path):
     file = logging.FileHandler(path, delay=True)
     file.setFormatter(logging.Formatter("%(asctime)s %(name)s %(levelname)s %(message)s"))
     deaths = _Deaths()
-    loggers = [logging.getLogger(name) for name in ("distributed", "tornado", "bokeh")]
+    loggers = [logging.getLogger(name) for name in _LOGGERS]
     before = [(logger, logger.handlers, logger.propagate, logger.level) for logger in loggers]
     for logger in loggers:
         logger.handlers, logger.propagate = [file, deaths], False
@@ -252,7 +256,8 @@ def _cluster(workers, dashboard, folder):
         threads_per_worker=1,
         processes=True,
         host="127.0.0.1",
-        dashboard_address="127.0.0.1:0" if dashboard else None,
+        dashboard_address="127.0.0.1:0",  # without it the scheduler would serve its health page on all interfaces
+        scheduler_kwargs={"dashboard": dashboard},
         local_directory=os.fspath(folder),
         silence_logs=logging.WARNING,  # of the streams; the handlers of _logged_to are no streams of the terminal
     )

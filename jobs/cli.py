@@ -25,6 +25,7 @@ STOPPED = "stopped; nothing that was computed is lost: the same command goes on"
 app = App(
     name="motorsweep",
     version=__version__,
+    suppress_keyboard_interrupt=False,  # call() closes with a word of its own
     default_parameter=Parameter(negative=()),  # no --no-json
     help="""From TMS coil poses to muscle responses: simulate, encode, train, and see which model explains the muscles.
 
@@ -208,15 +209,10 @@ def verify(study: Path, *, repair: bool = False, json: bool = False) -> int:
 
 
 def main(arguments=None) -> None:
-    """Run the command line and exit with its code.
-
-    Parameters
-    ----------
-    arguments : list of str, optional
-        Default: those of the process.
-    """
+    """Run the command line, by default that of the process, and exit with its code."""
     arguments = list(sys.argv[1:] if arguments is None else arguments)
     debug = "--debug" in arguments or os.environ.get("MOTORSWEEP_DEBUG", "0") not in ("", "0")
+    signal.signal(signal.SIGTERM, _on_terminate)
     sys.exit(call([each for each in arguments if each != "--debug"], debug=debug))
 
 
@@ -236,7 +232,6 @@ def call(arguments: list[str], debug: bool = False) -> int:
         See the module's docstring. A bug of the program is raised as it is.
     """
     try:
-        signal.signal(signal.SIGTERM, _on_terminate)
         return app(arguments, exit_on_error=False, result_action="return_value") or DONE
     except CycloptsError:
         return USAGE  # cyclopts has printed what was wrong, and what may have been meant
@@ -295,5 +290,9 @@ def _print_results(results) -> int:
 
 
 def _print_answer(answer, as_json) -> int:
-    print(json.dumps(answer.as_dict(), indent=2) if as_json else "\n".join(answer.lines()))
+    print(json.dumps(answer.as_dict(), indent=2) if as_json else "\n".join(answer.lines()), flush=True)
     return DONE
+
+
+if __name__ == "__main__":
+    main()

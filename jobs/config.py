@@ -105,7 +105,7 @@ def parse_study(text: str, name: str = "study.toml") -> StudyTables:
         places = [fault["loc"] for fault in faults]
         # A list with a bad item is also "too short" for pydantic: the item says it all.
         told = [f for f in faults if not any(f["loc"] == place[: len(f["loc"])] != place for place in places)]
-        raise ConfigError("\n".join(f"{name}: {_sentence(fault)}" for fault in told)) from None
+        raise ConfigError("\n".join(f"{name}: {_printable(_sentence(fault))}" for fault in told)) from None
 
 
 def to_plain(section) -> Any:
@@ -155,6 +155,11 @@ def _sentence(fault):
         return f"[{'.'.join(place)}] is {_shown(fault['input'])}; it must be a table"
     must = _must_be(fault)
     return f"{where} is {_shown(fault['input'])}; it must be {must}"
+
+
+def _printable(text):
+    # A message is one line, and what stands in a file may not steer the terminal.
+    return "".join(each if each.isprintable() else f"\\u{ord(each):04x}" for each in text)
 
 
 _SHORT = {"hand_knob_mm": "x, y, z", "centre_mm": "x, y, z"}

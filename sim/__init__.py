@@ -1,1 +1,1 @@
-"""Physics: head, coil, pose, finite elements, volumes, firing rate, synthetic responses. Imports nothing of ours but errors."""
+"""Physics: head, coil, pose, finite elements, volumes, firing rate, responses. Imports nothing of ours but errors."""

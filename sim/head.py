@@ -156,8 +156,8 @@ def check_connected(tets, nodes, name):
     island = int(np.argmin(sizes))
     where = ", ".join(f"{v:.1f}" for v in nodes[label == island].mean(0) * 1e3)
     raise MeshError(
-        f"head {name!r}: the mesh is in {parts} parts that share no node; the smallest has {sizes[island]} nodes around "
-        f"({where}) mm. An island has no ground, which makes the system singular. Remove it, or join it to the head."
+        f"head {name!r}: the mesh is in {parts} parts that share no node; the smallest has {sizes[island]} nodes "
+        f"around ({where}) mm. An island has no ground, which makes the system singular. Remove it, or join it to the head."
     )
 
 
@@ -213,7 +213,7 @@ def load_head(source="template", conductivities=None, *, sizes=None, hand_knob_m
         comment, name, key, default_knob = "", Path(text).name.split(".")[0], None, volume.top_m()
     else:
         raise InputError(
-            f"head {text!r}: not a head that can be loaded; give \"template\", \"sphere\", a .msh or .msh.gz, or a "
+            f'head {text!r}: not a head that can be loaded; give "template", "sphere", a .msh or .msh.gz, or a '
             "label volume (.nii, .nii.gz, .npz)."
         )
     knob = default_knob if hand_knob_m is None else np.asarray(hand_knob_m, float)

@@ -117,11 +117,17 @@ def read_labels(path):
     if labels.ndim == 4 and labels.shape[3] == 1:
         labels = labels[..., 0]
     if labels.ndim != 3 or affine.shape != (4, 4) or not np.isfinite(affine).all():
-        raise MeshError(f"{path}: a label volume has three axes and a 4x4 affine; found {labels.shape}, {affine.shape}.")
+        raise MeshError(
+            f"{path}: a label volume has three axes and a 4x4 affine; found {labels.shape}, {affine.shape}."
+        )
     if abs(np.linalg.det(affine[:3, :3])) < 1e-6:
-        raise MeshError(f"{path}: its affine is singular, so voxels have no place in the head; write the file with one.")
+        raise MeshError(
+            f"{path}: its affine is singular, so voxels have no place in the head; write the file with one."
+        )
     if not np.array_equal(labels, np.round(labels)):
-        raise MeshError(f"{path}: holds fractions, not labels; a probability map cannot be meshed. Give a segmentation.")
+        raise MeshError(
+            f"{path}: holds fractions, not labels; a probability map cannot be meshed. Give a segmentation."
+        )
     unknown = sorted(set(np.unique(labels).astype(int).tolist()) - {0, *_KNOWN})
     if unknown:
         raise MeshError(
@@ -135,7 +141,9 @@ def _read_npz(path):
     with np.load(path, allow_pickle=False) as file:
         missing = {"labels", "affine"} - set(file)
         if missing:
-            raise MeshError(f"{path}: lacks {' and '.join(sorted(missing))}; a label .npz holds labels and affine (mm).")
+            raise MeshError(
+                f"{path}: lacks {' and '.join(sorted(missing))}; a label .npz holds labels and affine (mm)."
+            )
         return file["labels"], np.asarray(file["affine"], dtype=float)
 
 

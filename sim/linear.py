@@ -235,7 +235,7 @@ def _checked(iterations, residual, seconds, rtol):
     if not residual <= rtol:
         raise ConvergenceError(
             f"the linear solve stopped at a true residual of {residual:.1e} after {iterations} iterations, where "
-            f"{rtol:.0e} was asked for; the field would be wrong by about as much or more. Check the mesh for slivers and "
+            f"{rtol:.0e} was asked for; the field would be wrong by about as much. Check the mesh for slivers and "
             'the conductivities, or choose solver kind = "direct".'
         )
     return SolveReport(iterations=iterations, residual=float(residual), seconds=float(seconds))

@@ -45,7 +45,7 @@ def read_msh(path):
     data = _read_bytes(path)
     stream = io.BytesIO(data)
     nodes = elements = None
-    binary, version = _read_format(stream, path)
+    binary = _read_format(stream, path)
     while section := stream.readline():
         name = section.strip()
         if name == b"$Nodes":
@@ -85,9 +85,11 @@ def _read_format(stream, path):
     binary = fields[1] == b"1"
     if binary:
         if stream.read(4) != np.int32(1).tobytes():
-            raise MeshError(f"{path}: the binary mesh has another byte order than this machine; save it again as ASCII.")
+            raise MeshError(
+                f"{path}: the binary mesh has another byte order than this machine; save it again as ASCII."
+            )
         stream.readline()
-    return binary, fields[0]
+    return binary
 
 
 def _count(stream, path, what):
@@ -145,7 +147,9 @@ def _binary_elements(stream, count, path):
     while done < count:
         kind, n, n_tags = np.frombuffer(_take(stream, 12, path, "elements"), "<i4")
         if kind not in _NODES_OF_TYPE or n <= 0 or not 0 <= n_tags <= 16:
-            raise MeshError(f"{path}: element block {kind}/{n}/{n_tags} after {done} elements is not valid; damaged file.")
+            raise MeshError(
+                f"{path}: element block {kind}/{n}/{n_tags} after {done} elements is not valid; damaged file."
+            )
         width = 1 + int(n_tags) + _NODES_OF_TYPE[int(kind)]
         block = np.frombuffer(_take(stream, 4 * width * int(n), path, "elements"), "<i4").reshape(int(n), width)
         if kind == _TETRAHEDRON:

@@ -149,8 +149,8 @@ def _header_form(path, header):
         return _from_axes
     raise PoseError(
         f"reading coil poses from {path}, line 1: the header is {', '.join(header)[:200]!r}, from which no pose can "
-        f"be made. Name the columns {', '.join(MATRIX_COLUMNS)} (what write_poses writes), or {', '.join(CENTRE_COLUMNS)}, "
-        f"{', '.join(AXIS_COLUMNS['y'] + AXIS_COLUMNS['z'])}; or give SimNIBS matrices without a header."
+        f"be made. Name the columns {', '.join(MATRIX_COLUMNS)} (what write_poses writes), or "
+        f"{', '.join(CENTRE_COLUMNS + AXIS_COLUMNS['y'] + AXIS_COLUMNS['z'])}; or give SimNIBS matrices, no header."
     )
 
 

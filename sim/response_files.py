@@ -157,7 +157,7 @@ def _number(path, number, column, field):
     if not np.isfinite(value):
         raise InputError(
             f"{_place(path, number, column)}: found {field!r} instead of a finite number, which scaling and training "
-            "cannot pass over. Fill in the value or leave the whole trial out (and say whose pose each of the others is)."
+            "cannot pass over. Fill in the value or leave the whole trial out (and number the poses of the others)."
         )
     return value
 

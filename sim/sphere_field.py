@@ -42,7 +42,7 @@ def sphere_field(points_m, positions_m, moments, didt: float = 1e6, centre_m=(0.
     Examples
     --------
     >>> sphere_field([[0.05, 0.0, 0.0]], [[0.0, 0.0, 0.1]], [[0.0, 0.0, 1.0]]).round(3)
-    array([[ 0.   ,  3.578, -0.   ]])
+    array([[-0.   , -3.578, -0.   ]])
     """
     r1 = np.ascontiguousarray(np.asarray(points_m, dtype=np.float64) - centre_m)
     r2 = np.ascontiguousarray(np.asarray(positions_m, dtype=np.float64) - centre_m)

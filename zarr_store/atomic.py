@@ -69,7 +69,8 @@ def _disk_of(path):
     while not os.path.ismount(mount):
         mount = mount.parent
     usage = shutil.disk_usage(place)
-    return f"the disk mounted at {mount} ({usage.free / _GIB:.2f} of {usage.total / _GIB:.2f} GiB free) that holds {path}"
+    room = f"{usage.free / _GIB:.2f} of {usage.total / _GIB:.2f} GiB free"
+    return f"the disk mounted at {mount} ({room}) that holds {path}"
 
 
 def atomic_write_bytes(path, data: bytes) -> None:
@@ -110,7 +111,7 @@ def atomic_write_text(path, text: str) -> None:
 
 
 @contextmanager
-def folder_in_the_making(making, target):
+def folder_in_the_making(making, target, replace: bool = True):
     """Give a fresh folder beside `target`; it takes the target's place when the block ends well, else it goes away.
 
     Parameters
@@ -120,6 +121,8 @@ def folder_in_the_making(making, target):
     target : path-like
         What is replaced, or made. Between the two renames of a replacement there is an instant without `target`; a
         kill in it leaves the old one in `making`, and the command that writes `target` makes it anew.
+    replace : bool
+        If not, a `target` that is there already, or comes to be meanwhile, is left, and the new folder goes away.
 
     Yields
     ------
@@ -133,9 +136,9 @@ def folder_in_the_making(making, target):
     try:
         yield beside
         target.parent.mkdir(parents=True, exist_ok=True)
-        if target.exists():
+        if replace and target.exists():
             os.rename(target, old)
-        os.rename(beside, target)
+        _rename_folder(beside, target, replace)
     except BaseException:
         if old.exists() and not target.exists():
             os.rename(old, target)
@@ -143,3 +146,12 @@ def folder_in_the_making(making, target):
     finally:
         shutil.rmtree(beside, ignore_errors=True)
         shutil.rmtree(old, ignore_errors=True)
+
+
+def _rename_folder(beside, target, replace):
+    # The system refuses to rename a folder over one that is not empty, so of two writers exactly one comes first.
+    try:
+        os.rename(beside, target)
+    except OSError as error:
+        if replace or error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
+            raise

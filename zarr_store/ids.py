@@ -16,7 +16,7 @@ import numpy as np
 from ..errors import StoreError
 
 NUMERICS_VERSION = 1
-"""Raised by hand when a change of code changes numbers; part of the specs, so that old results are not mistaken for new."""
+"""Raised by hand when a change of code changes numbers; part of the specs, so that old results do not pass for new."""
 
 ID_LENGTH = 16
 _REPOSITORY = Path(__file__).resolve().parent.parent

@@ -84,6 +84,11 @@ class Study:
         return self.folder / "events.jsonl"
 
     @property
+    def expected(self) -> Path:
+        """``expected.json``: ids and names of the runs that the study file asks for, by stage."""
+        return self.folder / "expected.json"
+
+    @property
     def cache(self) -> Path:
         """``cache``: what can be made again, such as head meshes by content id."""
         return self.folder / "cache"
@@ -148,8 +153,8 @@ def _locked_text(folder, owner):
     except (OSError, ValueError, KeyError, TypeError):
         who = "another process"
     return (
-        f"locking the study {folder}: {who} coordinates it already; two coordinators would plan the same work twice and "
-        "write the same shards. Wait for it, or stop it, then run the same command again"
+        f"locking the study {folder}: {who} coordinates it already; two coordinators would plan the same work twice "
+        "and write the same shards. Wait for it, or stop it, then run the same command again"
     )
 
 

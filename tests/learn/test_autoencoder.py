@@ -1,10 +1,9 @@
 import pytest
 import torch
-from torch import nn
-
 from motorsweep.errors import InputError
 from motorsweep.learn.autoencoder import build_autoencoder
 from motorsweep.learn.pooled_convolution import convolve_and_pool
+from torch import nn
 
 
 def plain_autoencoder(net):

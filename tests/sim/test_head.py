@@ -1,6 +1,5 @@
 import numpy as np
 import pytest
-
 from motorsweep.errors import InputError, MeshError
 from motorsweep.sim.head import Head, MeshSizes, load_head
 from motorsweep.sim.label_mesh import read_labels

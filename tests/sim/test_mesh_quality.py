@@ -2,8 +2,6 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from scipy.spatial import Delaunay
-
 from motorsweep.errors import MeshError
 from motorsweep.sim.mesh_quality import (
     boundary_triangles,
@@ -12,6 +10,7 @@ from motorsweep.sim.mesh_quality import (
     tet_volumes,
     volume_length_quality,
 )
+from scipy.spatial import Delaunay
 
 
 def random_mesh(seed, n=6):

@@ -2,7 +2,6 @@ import gzip
 
 import numpy as np
 import pytest
-
 from motorsweep.errors import MeshError
 from motorsweep.sim.msh_files import read_msh, write_msh
 
@@ -85,7 +84,10 @@ def test_damaged_bytes_never_crash(tmp_path):
     [
         ("$MeshFormat\n4.1 0 8\n", "format is 4.1, not 2.2"),
         ("hello", "MeshFormat"),
-        (ASCII.replace("2 4 2 1 1 1 2 3 40", "2 2 2 1 1 1 2 3").replace("3 4 2 5 5 2 3 40 50", "3 2 2 5 5 2 3 40"), "no tet"),
+        (
+            ASCII.replace("2 4 2 1 1 1 2 3 40", "2 2 2 1 1 1 2 3").replace("3 4 2 5 5 2 3 40 50", "3 2 2 5 5 2 3 40"),
+            "no tet",
+        ),
         (ASCII.replace("2 3 40 50", "2 3 40 51"), "names a node that the file does not hold"),
     ],
 )

@@ -1,10 +1,9 @@
 import numpy as np
 import pytest
-from scipy.spatial import Delaunay
-
 from motorsweep.sim.head import Head
 from motorsweep.sim.mesh_quality import tet_volumes
 from motorsweep.sim.recovery import build_sampler, gradient_weights
+from scipy.spatial import Delaunay
 
 
 @pytest.fixture(scope="module")

@@ -1,6 +1,5 @@
 import numpy as np
 import pytest
-
 from motorsweep.errors import ConfigError, ConvergenceError
 from motorsweep.sim.coil import load_coil
 from motorsweep.sim.head import Head

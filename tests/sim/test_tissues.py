@@ -1,6 +1,5 @@
 import numpy as np
 import pytest
-
 from motorsweep.errors import MeshError
 from motorsweep.sim.tissues import conductivity_of
 

@@ -2,10 +2,9 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from scipy.spatial import Delaunay
-
 from motorsweep.errors import InputError
 from motorsweep.sim.volume import VolumeGrid, locate
+from scipy.spatial import Delaunay
 
 
 def test_grid_axes_points_and_affine_agree():
@@ -18,7 +17,9 @@ def test_grid_axes_points_and_affine_agree():
     assert grid.id == VolumeGrid([0.01, -0.02, 0.03], 2e-3, 4).id != VolumeGrid((0.01, -0.02, 0.03), 2e-3, 8).id
 
 
-@pytest.mark.parametrize("arguments", [((0, 0), 1e-3, 4), ((0, 0, np.nan), 1e-3, 4), ((0, 0, 0), 0, 4), ((0, 0, 0), 1e-3, 0)])
+@pytest.mark.parametrize(
+    "arguments", [((0, 0), 1e-3, 4), ((0, 0, np.nan), 1e-3, 4), ((0, 0, 0), 0, 4), ((0, 0, 0), 1e-3, 0)]
+)
 def test_an_impossible_grid_is_refused(arguments):
     with pytest.raises(InputError, match="no cube"):
         VolumeGrid(*arguments)

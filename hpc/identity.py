@@ -1,0 +1,170 @@
+"""What a study's parts depend on: the one place that says what is hashed.
+
+A spec is a nested plain value that holds all that can change the numbers of a part, and nothing else; its content
+hash is the part's id. A spec holds the ids of the parts that it builds on. Files count by content, not by name. Specs
+follow from the study file alone, so that a plan needs no mesh, no pose and no solve.
+"""
+
+import hashlib
+from functools import lru_cache
+from pathlib import Path
+
+from ..errors import InputError
+from ..sim.label_mesh import MESH_VERSION
+from ..sim.template import HAND_KNOB_MM, KEY
+from ..zarr_store.ids import NUMERICS_VERSION, content_id, plain
+
+# The layered sphere's brain ends at 80 mm.
+_SPHERE_KNOB_MM = (0.0, 0.0, 75.0)
+_BUILTIN = ("template", "sphere", "magstim-70mm", "dipole")
+
+
+def hand_knob_mm(config):
+    """Hand knob of the study's head, (x, y, z) mm: as given, or that of a built-in head.
+
+    Parameters
+    ----------
+    config : StudyConfig
+
+    Returns
+    -------
+    tuple of 3 floats, mm
+    """
+    if config.head.hand_knob_mm is not None:
+        return tuple(config.head.hand_knob_mm)
+    return HAND_KNOB_MM if config.head.source == "template" else _SPHERE_KNOB_MM
+
+
+def volume_centre_mm(config):
+    """Centre of the volume grid, (x, y, z) mm: as given, or the hand knob."""
+    return tuple(config.volume.centre_mm or hand_knob_mm(config))
+
+
+def head_spec(config):
+    """Spec of the head model: source, mesh sizes and conductivities.
+
+    Parameters
+    ----------
+    config : StudyConfig
+
+    Returns
+    -------
+    dict
+    """
+    spec = {"source": _source(config.head.source), "conductivities": plain(config.head.conductivities)}
+    if not config.head.source.endswith((".msh", ".msh.gz")):
+        sizes = {**plain(config.head.mesh), "centre_mm": list(hand_knob_mm(config)), "version": MESH_VERSION}
+        spec["mesh"] = sizes | ({"key": KEY} if config.head.source == "template" else {})
+    return spec
+
+
+def volumes_spec(config):
+    """Spec of the field volumes: head, coil, poses, grid and the solver's tolerance; the mask does not change them."""
+    poses = plain(config.poses)
+    if config.poses.file:
+        poses = {"file": file_hash(config.poses.file)}
+    else:
+        del poses["file"]
+    return {
+        "kind": "volumes",
+        "numerics": NUMERICS_VERSION,
+        "seed": config.seed,
+        "head": head_spec(config),
+        "coil": _source(config.coil.source),
+        "poses": poses,
+        "hand_knob_mm": list(hand_knob_mm(config)),
+        "grid": {
+            "n": config.volume.n,
+            "spacing_mm": config.volume.spacing_mm,
+            "centre_mm": list(volume_centre_mm(config)),
+        },
+        "components": config.volume.components,
+        "rtol": config.solver.rtol,
+    }
+
+
+def trials_spec(config, left_out=()):
+    """Spec of the trials: stimulation, firing, mask, responses, and the poses left out because they failed."""
+    responses = {"synthetic": plain(config.responses.synthetic), "muscles": list(config.responses.muscles)}
+    if config.responses.file:
+        responses = {"file": file_hash(config.responses.file)}
+    mask = {"radius_mm": config.volume.mask_radius_mm}
+    if config.volume.mask_file:
+        mask = {"file": file_hash(config.volume.mask_file)}
+    return {
+        "kind": "trials",
+        "volumes": content_id(volumes_spec(config)),
+        "seed": config.seed,
+        "stimulation": plain(config.stimulation),
+        "firing": plain(config.firing),
+        "mask": mask,
+        "responses": responses,
+        "left_out": [int(pose) for pose in left_out],
+    }
+
+
+def autoencoder_spec(config, trials_id, kind, repeat, fold):
+    """Spec of one autoencoder training: its input, the trials it may see, and how it learns."""
+    return {
+        "kind": "autoencoder",
+        "numerics": NUMERICS_VERSION,
+        "trials": trials_id,
+        "seed": config.seed,
+        "input": kind,
+        "scaling": config.inputs.scaling,
+        "split": split_spec(config, repeat, fold),
+        "training": plain(config.autoencoder),
+    }
+
+
+def split_spec(config, repeat, fold):
+    """Which trials a training may see: by repeat, and by fold where there is one."""
+    spec = {"repeat": repeat, "test_fraction": config.validation.test_fraction, "fold": fold}
+    return spec | ({"folds": config.validation.folds} if fold is not None else {})
+
+
+def mapper_spec(config, autoencoder_id, cell, synergy_id):
+    """Spec of one mapper training: its codes, the cell of the sweep, and for ``both`` the synergy run below it."""
+    training = plain(config.mappers)
+    for swept in ("depths", "connections", "dropout", "l1"):
+        del training[swept]
+    return {
+        "kind": "mapper",
+        "numerics": NUMERICS_VERSION,
+        "autoencoder": autoencoder_id,
+        "seed": config.seed,
+        "cell": plain(cell),
+        "training": training,
+        "synergy": synergy_id,
+    }
+
+
+def baseline_spec(config, autoencoder_id):
+    """Spec of the baselines on the codes of one autoencoder."""
+    return {"kind": "baseline", "numerics": NUMERICS_VERSION, "autoencoder": autoencoder_id, "seed": config.seed}
+
+
+def _source(source):
+    return source if source in _BUILTIN else {"file": file_hash(source)}
+
+
+def file_hash(path):
+    """Content hash of a file, 16 hex digits; read again only when its size or time of change is another.
+
+    Raises
+    ------
+    InputError
+        If the file cannot be read.
+    """
+    path = Path(path)
+    try:
+        state = path.stat()
+        return _hashed(path, state.st_size, state.st_mtime_ns)
+    except OSError as error:
+        raise InputError(f"reading {path}: {error.strerror}; check the path in the study file.") from error
+
+
+@lru_cache(maxsize=64)
+def _hashed(path, size, changed):
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()[:16]

@@ -1,0 +1,218 @@
+"""Trials: which pose was stimulated at which intensity, and how the muscles answered.
+
+Measured responses come from the user's file. Without one, responses are simulated by a planted motor map, whose mean
+is kept beside them: the best prediction that there is. Both end in the same store.
+"""
+
+import json
+
+import numpy as np
+import xarray as xr
+
+from ..errors import InputError
+from ..sim.response_files import read_responses
+from ..sim.responses import ResponseModel, calibrate, plant, simulate_responses
+from ..sim.tissues import BRAIN_TAGS
+from ..zarr_store.ids import content_id, plain
+from ..zarr_store.schema import Status
+from ..zarr_store.trials import open_trials, write_trials
+from ..zarr_store.volumes import open_volumes, read_volumes
+from .identity import hand_knob_mm, trials_spec
+
+_PEAK_PERCENTILE = 99.9
+
+
+def design_trials(n_poses, n_grid, trials, seed):
+    """Deal poses to trials: the pose of every trial, intensity by intensity.
+
+    An intensity with enough trials visits every grid pose once, as in the paper, and deals the rest from the other
+    poses; one with fewer deals from all poses. Dealing goes on where the intensity before stopped, over a fixed random
+    order, so that all poses are used about equally often.
+
+    Parameters
+    ----------
+    n_poses, n_grid : int
+        Poses in all, of which the first `n_grid` are the grid.
+    trials : sequence of int
+        Trials at each intensity.
+    seed : int
+
+    Returns
+    -------
+    list of ndarray of int
+        Pose numbers for each intensity.
+
+    Examples
+    --------
+    >>> [len(poses) for poses in design_trials(10, 4, (7, 3), seed=1)]
+    [7, 3]
+    """
+    rng = np.random.default_rng([seed, 2])
+    others = rng.permutation(np.arange(n_grid, n_poses)) if n_poses > n_grid else np.arange(n_poses)
+    everything = rng.permutation(n_poses)
+    dealt, next_other, next_any = [], 0, 0
+    for count in trials:
+        if 0 < n_grid <= count:
+            rest = count - n_grid
+            picked = others[(next_other + np.arange(rest)) % len(others)]
+            dealt.append(np.concatenate([np.arange(n_grid), picked]))
+            next_other += rest
+        else:
+            dealt.append(everything[(next_any + np.arange(count)) % n_poses])
+            next_any += count
+    return dealt
+
+
+def prepare_trials(study, config):
+    """Make the trials' store if it is not there, or was made with other settings.
+
+    Parameters
+    ----------
+    study : Study
+        Its volumes must be done.
+    config : StudyConfig
+
+    Returns
+    -------
+    str
+        The trials' id.
+
+    Raises
+    ------
+    InputError
+        If the response file cannot be used with these poses.
+    """
+    volumes = open_volumes(study)
+    failed = np.flatnonzero(volumes["status"].values != int(Status.DONE))
+    trials_id = content_id(trials_spec(config, failed))
+    if study.trials.exists() and open_trials(study).attrs.get("id") == trials_id:
+        return trials_id
+    hotspot = hotspot_pose(config, volumes)
+    peak = _peak(study, volumes, hotspot)
+    rmt = config.stimulation.rmt_a_per_us or config.stimulation.rmt_e_v_per_m / peak
+    e_rmt = rmt * peak
+    firing = {"e50": config.firing.e50_of_rmt * e_rmt, "slope": config.firing.slope_of_rmt * e_rmt}
+    if config.responses.file:
+        dataset = _measured(config, len(volumes["pose"]), rmt)
+    else:
+        dataset = _synthetic(study, config, volumes, hotspot, rmt, firing)
+    kept = dataset.isel(trial=~np.isin(dataset["pose_index"].values, failed))
+    if not kept.sizes["trial"]:
+        raise InputError(
+            f"making the trials: all {dataset.sizes['trial']} belong to poses that failed, so there is nothing to "
+            "learn from. `motorsweep status STUDY --failed` tells why; try them again with `simulate --retry-failed`."
+        )
+    kept.attrs.update(
+        id=trials_id,
+        title="Trials: pose, intensity and muscle responses",
+        spec=plain(trials_spec(config, failed)),
+        hotspot_pose=int(hotspot),
+        rmt_a_per_us=float(rmt),
+        rmt_e_v_per_m=float(e_rmt),
+        e50_v_per_m=float(firing["e50"]),
+        slope_v_per_m=float(firing["slope"]),
+        left_out_trials=int(dataset.sizes["trial"] - kept.sizes["trial"]),
+    )
+    write_trials(study, kept)
+    return trials_id
+
+
+def expected_trials_id(study, config):
+    """Id of the trials as far as it is known: that of the store, else that without any failed pose."""
+    failed = ()
+    if study.volumes.exists():
+        failed = np.flatnonzero(open_volumes(study)["status"].values == int(Status.FAILED))
+    return content_id(trials_spec(config, failed))
+
+
+def hotspot_pose(config, volumes):
+    """Number of the pose that the motor threshold refers to: the grid's middle, or the pose nearest the hand knob."""
+    if config.poses.grid and not config.poses.file:
+        return config.poses.grid**2 // 2
+    centres = volumes["pose_matrix"].values[:, :3, 3]
+    return int(np.argmin(np.linalg.norm(centres - np.array(hand_knob_mm(config)) * 1e-3, axis=1)))
+
+
+def _peak(study, volumes, pose):
+    """Largest |E| (99.9th percentile) in the brain within the mask at 1 A/µs, V/m."""
+    if int(volumes["status"].values[pose]) != int(Status.DONE):
+        raise InputError(
+            f"making the trials: pose {pose}, the hotspot that the motor threshold refers to, has no field. "
+            "Try it again with `simulate --retry-failed`, or give [stimulation] rmt_a_per_us and other poses."
+        )
+    seen = volumes["motor_mask"].values & np.isin(volumes["tissue"].values, BRAIN_TAGS)
+    return float(np.percentile(read_volumes(study, [pose])[0][seen], _PEAK_PERCENTILE))
+
+
+def _synthetic(study, config, volumes, hotspot, rmt, firing):
+    table = config.responses.synthetic
+    model = ResponseModel(
+        synergies=table.synergies,
+        direct_share=table.direct_share,
+        gain_sd=table.gain_sd,
+        muscle_sd=table.muscle_sd,
+        noise_v=table.noise_uv * 1e-6,
+        seed=config.seed,
+    )
+    axes = tuple(volumes[name].values for name in "xyz")
+    knob = np.array(hand_knob_mm(config)) * 1e-3
+    mask, tissue = volumes["motor_mask"].values, volumes["tissue"].values
+    motor_map = plant(axes, tissue, mask, config.responses.muscles, knob, model)
+    at_threshold = read_volumes(study, [hotspot])[0] * rmt
+    motor_map = calibrate(motor_map, at_threshold, firing["e50"], firing["slope"], model)
+    n_grid = 0 if config.poses.file else config.poses.grid**2
+    dealt = design_trials(volumes.sizes["pose"], n_grid, config.stimulation.trials, config.seed)
+    done = volumes["status"].values == int(Status.DONE)
+    dealt = [poses[done[poses]] for poses in dealt]
+    pose_index = np.concatenate(dealt)
+    intensity = np.repeat(config.stimulation.intensities_percent_rmt, [len(poses) for poses in dealt])
+    didt = intensity / 100 * rmt * 1e6
+    responses = simulate_responses(
+        lambda pose: read_volumes(study, [pose])[0],
+        pose_index,
+        didt,
+        firing["e50"],
+        firing["slope"],
+        motor_map,
+        model,
+        config.seed,
+    )
+    dataset = _dataset(pose_index, intensity, didt, responses.measured, config.responses.muscles)
+    muscle = ("trial", "muscle")
+    dataset["expected_response"] = (muscle, responses.expected, _attrs("mean response given pose and intensity", "V"))
+    dataset["median_response"] = (muscle, responses.median, _attrs("response without variability and noise", "V"))
+    dataset.attrs["generative_model"] = json.dumps(plain(model), sort_keys=True)
+    return dataset
+
+
+def _measured(config, n_poses, rmt):
+    table = read_responses(config.responses.file, n_poses)
+    didt, intensity = table.didt, table.intensity_percent_rmt
+    if didt is None and intensity is None:
+        raise InputError(
+            f"{config.responses.file}: has neither a column didt_a_per_us nor intensity_percent_rmt, so the field of "
+            "its trials is not known; add one of them."
+        )
+    didt = intensity / 100 * rmt * 1e6 if didt is None else didt
+    intensity = didt / (rmt * 1e6) * 100 if intensity is None else intensity
+    return _dataset(table.pose_index, intensity, didt, table.response, table.muscles)
+
+
+def _dataset(pose_index, intensity, didt, response, muscles):
+    return xr.Dataset(
+        {
+            "pose_index": ("trial", np.asarray(pose_index, np.int64), _attrs("pose in volumes.zarr", "1")),
+            "intensity_percent_rmt": ("trial", np.asarray(intensity, float), _attrs("intensity, % of RMT", "percent")),
+            "didt": ("trial", np.asarray(didt, float), _attrs("rate of change of the coil current", "A s-1")),
+            "response": (
+                ("trial", "muscle"),
+                np.asarray(response, float),
+                _attrs("peak-to-peak muscle response", "V"),
+            ),
+        },
+        coords={"trial": np.arange(len(pose_index)), "muscle": list(muscles)},
+    )
+
+
+def _attrs(long_name, units):
+    return {"long_name": long_name, "units": units}

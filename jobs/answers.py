@@ -1,0 +1,271 @@
+"""Answers of the questions ``status``, ``show`` and ``verify``: values with lines for people and a dict for scripts."""
+
+import json
+from collections import Counter, defaultdict
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from ..errors import InputError, StoreError
+from ..hpc.events import format_clock
+from ..zarr_store.codes import read_codes
+from ..zarr_store.results import open_results
+from ..zarr_store.runs import read_arrays, read_record, run_state
+from ..zarr_store.schema import Status
+from ..zarr_store.study import Study
+from ..zarr_store.trials import open_trials
+from ..zarr_store.volumes import open_volumes, verify_volumes
+
+
+@dataclass(frozen=True)
+class StudyStatus:
+    """How far a study is.
+
+    Parameters
+    ----------
+    folder : str
+    parts : dict
+        Part to counts ``{"done", "pending", "failed"}``.
+    causes : list of dict
+        ``{"part", "cause", "count", "ids", "reason"}``, empty unless asked for.
+    best : dict
+        Labels and NRMSE of the best model so far; empty before there are results.
+    """
+
+    folder: str
+    parts: dict
+    causes: list = field(default_factory=list)
+    best: dict = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, folder, failed):
+        """Read the status from the study's folder."""
+        study = Study(folder)
+        if not study.folder.is_dir():
+            raise InputError(f"status: there is no study in {study.folder} yet; `motorsweep run STUDY.toml` makes it.")
+        parts, failures = _volumes_part(study)
+        for verb, runs in _expected(study).items():
+            states = {run_id: run_state(study, run_id) for run_id in runs}
+            parts[verb] = _counts(states.values())
+            failures += [(verb, run_id, _reason(study, run_id)) for run_id, s in states.items() if s is Status.FAILED]
+        return cls(str(study.folder), parts, _by_cause(failures) if failed else [], _best(study))
+
+    def lines(self):
+        """Lines for people."""
+        lines = [f"study     {self.folder}"]
+        for part, counts in self.parts.items():
+            words = ", ".join(f"{counts[key]} {key}" for key in ("done", "pending", "failed") if counts[key])
+            lines.append(f"{part:<9} {words or 'nothing yet'}")
+        if self.best:
+            labels = ", ".join(str(self.best[key]) for key in ("input", "connection"))
+            lines.append(
+                f"best      NRMSE {self.best['nrmse']:.3f}: {labels}, {self.best['depth']} layers (mean of repeats)"
+            )
+        for cause in self.causes:
+            ids = ", ".join(map(str, cause["ids"][:5])) + (" …" if cause["count"] > 5 else "")
+            lines.append(f"  {cause['cause']:<13} {cause['count']:>4}  {cause['part']} {ids}  {cause['reason']}")
+        if self.causes:
+            lines.append("retry     motorsweep run STUDY.toml --retry-failed")
+        return lines
+
+    def as_dict(self):
+        """Plain values for scripts."""
+        return {"folder": self.folder, "parts": self.parts, "failures": self.causes, "best": self.best}
+
+
+def _counts(states):
+    counted = Counter(states)
+    return {s.name.lower(): counted.get(s, 0) for s in (Status.DONE, Status.PENDING, Status.FAILED)}
+
+
+def _volumes_part(study):
+    if not study.volumes.exists():
+        return {"simulate": _counts([])}, []
+    volumes = open_volumes(study)
+    states = [Status(int(value)) for value in volumes["status"].values]
+    bad = [k for k, state in enumerate(states) if state is Status.FAILED]
+    reasons = volumes["reason"].values if bad else []
+    return {"simulate": _counts(states)}, [("pose", k, str(reasons[k])) for k in bad]
+
+
+def _expected(study):
+    if not study.expected.exists():
+        return {}
+    try:
+        return json.loads(study.expected.read_text())
+    except ValueError as error:
+        raise StoreError(f"status: {study.expected} is damaged ({error}); `motorsweep run` writes it again.") from error
+
+
+def _reason(study, run_id):
+    return (read_record(study, run_id) or {}).get("reason", "")
+
+
+def _by_cause(failures):
+    groups = defaultdict(list)
+    for part, key, reason in failures:
+        groups[part, reason.partition(":")[0]].append((key, reason))
+    return [
+        {"part": part, "cause": cause, "count": len(rows), "ids": [key for key, _ in rows], "reason": rows[0][1]}
+        for (part, cause), rows in groups.items()
+    ]
+
+
+def _best(study):
+    if not study.results.exists():
+        return {}
+    mean = open_results(study)["nrmse"].mean("repeat", skipna=True).compute()
+    if not np.isfinite(mean.values).any():
+        return {}
+    cell = mean.isel(mean.argmin(dim=list(mean.dims)))
+    return {
+        "input": str(cell["input"].item()),
+        "depth": int(cell["depth"].item()),
+        "connection": str(cell["connection"].item()),
+        "nrmse": float(cell.item()),
+    }
+
+
+@dataclass(frozen=True)
+class Shown:
+    """One run's record."""
+
+    run_id: str
+    record: dict
+
+    @classmethod
+    def of(cls, folder, run_id):
+        """Read the record of a run; an unambiguous beginning of its id will do."""
+        study = Study(folder)
+        matches = sorted(p.name for p in study.runs.glob("*") if p.name.startswith(run_id)) if run_id else []
+        if len(matches) != 1:
+            found = f"{len(matches)} runs begin so" if matches else "there is none"
+            raise InputError(
+                f"show {run_id!r}: {found} in {study.runs}; the results' run_id and `motorsweep status --failed` name runs."
+            )
+        record = read_record(study, matches[0])
+        if record is None:
+            raise InputError(
+                f"show {matches[0]}: the run has begun and is not done yet; `motorsweep run` goes on with it."
+            )
+        return cls(matches[0], record)
+
+    def lines(self):
+        """Lines for people."""
+        record = self.record
+        labels = ", ".join(f"{k} {v}" for k, v in record["labels"].items() if v is not None)
+        lines = [f"run       {self.run_id}  ({record['kind']}, {record['status']})", f"labels    {labels}"]
+        if record.get("reason"):
+            lines.append(f"reason    {record['reason']}")
+        for name, value in record.get("scores", {}).items():
+            lines.append(f"  {name:<20} {value:.6g}" if isinstance(value, float) else f"  {name:<20} {value}")
+        if record.get("loss"):
+            loss = record["loss"]
+            lines.append(f"loss      {loss[0]:.4g} -> {loss[-1]:.4g} in {len(loss)} epochs")
+        source = record.get("provenance", {})
+        lines.append(
+            f"took      {format_clock(record.get('seconds', 0))} on {source.get('host')}, {record.get('started')}"
+        )
+        lines.append(f"code      {source.get('version')} {source.get('commit') or ''}".rstrip())
+        lines.append("spec      " + json.dumps(record["spec"], sort_keys=True))
+        return lines
+
+    def as_dict(self):
+        """Plain values for scripts."""
+        return {"run_id": self.run_id, **self.record}
+
+
+@dataclass(frozen=True)
+class Damage:
+    """What `verify` found.
+
+    Parameters
+    ----------
+    folder : str
+    checked : dict
+        What was read, and how many.
+    problems : list of str
+    repaired : bool
+    """
+
+    folder: str
+    checked: dict
+    problems: list
+    repaired: bool = False
+
+    @property
+    def ok(self):
+        """Whether the study can be trusted as it is: nothing damaged, or all of it marked as pending again."""
+        return not self.problems or self.repaired
+
+    @classmethod
+    def of(cls, folder, repair):
+        """Read every volume, code, record and result."""
+        study = Study(folder)
+        if not study.folder.is_dir():
+            raise InputError(f"verify: there is no study in {study.folder}.")
+        checked, problems = {}, []
+        if study.volumes.exists():
+            problems += [str(problem) for problem in verify_volumes(study, repair=repair)]
+            checked["poses"] = int((open_volumes(study)["status"].values == int(Status.DONE)).sum())
+        for name, opener, path in (("trials", open_trials, study.trials), ("results", open_results, study.results)):
+            if path.exists():
+                checked[name] = 1
+                problems += _read_through(name, path, opener, study, repair)
+        checked["runs"], found = _runs(study, repair)
+        return cls(str(study.folder), checked, problems + found, repair)
+
+    def lines(self):
+        """Lines for people."""
+        read = ", ".join(f"{count} {name}" for name, count in self.checked.items())
+        lines = [f"verify    read {read}: " + ("all is well" if not self.problems else f"{len(self.problems)} damaged")]
+        lines += [f"  {problem}" for problem in self.problems]
+        if self.problems:
+            lines.append(
+                "mended    marked as not done; `motorsweep run STUDY.toml` makes them again"
+                if self.repaired
+                else "mend      motorsweep verify STUDY --repair, then motorsweep run STUDY.toml"
+            )
+        return lines
+
+    def as_dict(self):
+        """Plain values for scripts."""
+        return {
+            "folder": self.folder,
+            "checked": self.checked,
+            "problems": self.problems,
+            "repaired": self.repaired,
+            "ok": self.ok,
+        }
+
+
+def _read_through(name, path, opener, study, repair):
+    import shutil
+
+    try:
+        opener(study).load()
+    except Exception as error:
+        if repair:
+            shutil.rmtree(path)
+        return [f"{name}: {path} cannot be read ({error})"]
+    return []
+
+
+def _runs(study, repair):
+    """Read records, arrays and codes of the runs that are done."""
+    count, problems = 0, []
+    for folder in sorted(study.runs.glob("*")) if study.runs.exists() else []:
+        run_id = folder.name
+        try:
+            record = read_record(study, run_id)
+            if record is None or record["status"] != "done":
+                continue
+            count += 1
+            read_arrays(study, run_id)
+            if record["kind"] == "autoencoder" and not np.isfinite(read_codes(study, run_id)).all():
+                raise StoreError("its codes are not finite")
+        except Exception as error:
+            problems.append(f"run {run_id}: {error}")
+            if repair:
+                study.record(run_id).unlink(missing_ok=True)
+    return count, problems

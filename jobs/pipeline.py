@@ -1,0 +1,124 @@
+"""What each command does, as functions: study file in, answer out."""
+
+from pathlib import Path
+
+from .answers import Damage, Shown, StudyStatus
+from .options import RunOptions, StageResult
+from .plan import Plan, make_plan
+
+
+def plan(config) -> Plan:
+    """What is done, what is left, and what it will cost; computes nothing.
+
+    Parameters
+    ----------
+    config : StudyConfig
+
+    Returns
+    -------
+    Plan
+    """
+    return make_plan(config)
+
+
+def simulate(config, options=RunOptions()) -> StageResult:
+    """Solve the E-field of every pose that is not done; then make the trials.
+
+    Parameters
+    ----------
+    config : StudyConfig
+    options : RunOptions
+
+    Returns
+    -------
+    StageResult
+    """
+    return _one(config, options, "simulate")
+
+
+def encode(config, options=RunOptions()) -> StageResult:
+    """Train the autoencoders that are not done, and keep their codes; as `simulate`."""
+    return _one(config, options, "encode")
+
+
+def train(config, options=RunOptions()) -> StageResult:
+    """Train the mappers that are not done; as `simulate`."""
+    return _one(config, options, "train")
+
+
+def collect(config, options=RunOptions()) -> StageResult:
+    """Gather the records into results.zarr; as `simulate`."""
+    return _one(config, options, "collect")
+
+
+def report(config, options=RunOptions()) -> StageResult:
+    """Write the report from the results; as `simulate`."""
+    with _coordinator(config, options) as coordinator:
+        return _report(coordinator)
+
+
+def run(config, options=RunOptions()):
+    """Do all that is not yet done, in order.
+
+    Parameters
+    ----------
+    config : StudyConfig
+    options : RunOptions
+
+    Yields
+    ------
+    StageResult
+        As each stage ends.
+    """
+    with _coordinator(config, options) as coordinator:
+        for verb in ("simulate", "encode", "train", "collect"):
+            yield getattr(coordinator, verb)()
+        yield _report(coordinator)
+
+
+def status(study_folder, failed=False) -> StudyStatus:
+    """How far a study is, from its folder alone.
+
+    Parameters
+    ----------
+    study_folder : path-like
+    failed : bool
+        Tell what failed, by cause.
+
+    Returns
+    -------
+    StudyStatus
+    """
+    return StudyStatus.of(Path(study_folder), failed)
+
+
+def show(study_folder, run_id) -> Shown:
+    """One run: its settings, scores, and where it came from."""
+    return Shown.of(Path(study_folder), run_id)
+
+
+def verify(study_folder, repair=False) -> Damage:
+    """Read everything that counts as done; tell, and with `repair` mark as pending, what is damaged."""
+    return Damage.of(Path(study_folder), repair)
+
+
+def _coordinator(config, options):
+    from .stages import Coordinator
+
+    return Coordinator(config, options)
+
+
+def _one(config, options, verb):
+    with _coordinator(config, options) as coordinator:
+        return getattr(coordinator, verb)()
+
+
+def _report(coordinator):
+    import time
+
+    from .report import write_report
+
+    began = time.monotonic()
+    path = write_report(coordinator.study)
+    seconds = time.monotonic() - began
+    return StageResult(verb="report", unit="report", done=1, seconds=seconds, note=str(path))

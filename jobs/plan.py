@@ -1,0 +1,235 @@
+"""The plan of a study: what is done, what is left, and what that will cost, from the study file and the stores."""
+
+from dataclasses import asdict, dataclass
+
+import numpy as np
+
+from ..hpc.identity import volumes_spec
+from ..hpc.simulate import check_same_volumes
+from ..hpc.sweep import Sweep
+from ..hpc.trials import expected_trials_id
+from ..zarr_store.ids import content_id
+from ..zarr_store.runs import list_records, run_state
+from ..zarr_store.schema import Status
+from ..zarr_store.study import Study
+from ..zarr_store.volumes import open_volumes
+
+# Core-seconds of a piece of work, as long as the study has not measured its own: see docs/performance.md.
+SECONDS_PER_POSE = 0.2
+SECONDS_PER_VOLUME_AND_EPOCH = 0.35
+SECONDS_PER_CODE_AND_EPOCH = {3: 2.5e-3, 6: 9e-3}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Stage:
+    """What a stage has done and has left.
+
+    Parameters
+    ----------
+    verb, unit : str
+    done, pending, failed : int
+    core_hours : float
+        Of what is pending, on one core.
+    gigabytes : float
+        Written by the whole stage, before compression.
+    basis : str
+        What the cost rests on.
+    """
+
+    verb: str
+    unit: str
+    done: int
+    pending: int
+    failed: int
+    core_hours: float
+    gigabytes: float
+    basis: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """The plan of a study.
+
+    Parameters
+    ----------
+    name, folder, config_id : str
+    stages : tuple of Stage
+    shards : int
+        Shards that are still to be written.
+    trials : int
+    """
+
+    name: str
+    folder: str
+    config_id: str
+    stages: tuple
+    shards: int
+    trials: int
+    workers: str
+
+    def lines(self):
+        """Lines for people."""
+        lines = [f"study     {self.name}   (volumes {self.config_id}, {self.folder})"]
+        for stage in self.stages:
+            counts = f"{stage.done} done, {stage.pending} pending" + (
+                f", {stage.failed} failed" if stage.failed else ""
+            )
+            cost = f"about {_hours(stage.core_hours)} ({stage.basis})" if stage.pending else "nothing to do"
+            total = stage.done + stage.pending + stage.failed
+            lines.append(f"{stage.verb:<9} {total} {stage.unit}: {counts}")
+            lines.append(f"          {cost}, {_bytes(stage.gigabytes)} in all" + self._shards(stage))
+        hours = sum(stage.core_hours for stage in self.stages)
+        lines.append(f"cost      {_hours(hours)} left for {self.trials} trials; {self.workers}")
+        pending = sum(stage.pending for stage in self.stages)
+        lines.append("next      " + ("motorsweep run STUDY.toml" if pending else "nothing is left to do"))
+        return lines
+
+    def _shards(self, stage):
+        return f", {self.shards} shards to write" if stage.verb == "simulate" and stage.pending else ""
+
+    def as_dict(self):
+        """Plain values for scripts."""
+        return asdict(self)
+
+
+def _hours(hours):
+    return f"{hours * 60:.1f} core-minutes" if hours < 1 else f"{hours:.1f} core-hours"
+
+
+def _bytes(gigabytes):
+    return f"{gigabytes * 1e3:.0f} MB" if gigabytes < 1 else f"{gigabytes:.1f} GB"
+
+
+def make_plan(config):
+    r"""Plan of a study.
+
+    Parameters
+    ----------
+    config : StudyConfig
+
+    Returns
+    -------
+    Plan
+
+    Raises
+    ------
+    StoreError
+        If the folder's volumes were made from other settings.
+
+    Examples
+    --------
+    >>> print("\n".join(make_plan(config).lines()))                               # doctest: +SKIP
+    """
+    study, spec = Study(config.folder), volumes_spec(config)
+    check_same_volumes(study, spec)
+    simulate, shards = _simulate(study, config)
+    sweep = Sweep(config, expected_trials_id(study, config))
+    measured = _measured(study)
+    workers = config.executor.workers or "as many as fit"
+    return Plan(
+        name=config.name,
+        folder=config.folder,
+        config_id=content_id(spec),
+        stages=(simulate, _encode(study, config, sweep, measured), _train(study, config, sweep, measured)),
+        shards=shards,
+        trials=_n_trials(study, config),
+        workers=f"executor {config.executor.kind}, workers {workers}",
+    )
+
+
+def _n_trials(study, config):
+    if study.trials.exists():
+        from ..zarr_store.trials import open_trials
+
+        return int(open_trials(study).sizes["trial"])
+    return sum(config.stimulation.trials)
+
+
+def _n_poses(config):
+    if not config.poses.file:
+        return config.poses.grid**2 + config.poses.random
+    from ..sim.pose import read_poses
+
+    return len(read_poses(config.poses.file))
+
+
+def _simulate(study, config):
+    seconds, basis = SECONDS_PER_POSE, "at 0.2 s a pose, not yet measured"
+    size = config.volume.n**3 * 4 * (4 if config.volume.components else 1) / 1e9
+    if study.volumes.exists():
+        volumes = open_volumes(study)
+        status = volumes["status"].values
+        done = status == int(Status.DONE)
+        if done.any():
+            seconds = float(np.nanmedian(volumes["seconds"].values[done]))
+            basis = f"at {seconds:.2g} s a pose, median of {done.sum()}"
+    else:
+        status = np.zeros(_n_poses(config), np.int8)
+    pending = status == int(Status.PENDING)
+    shards = len(np.unique(np.flatnonzero(pending) // config.solver.poses_per_shard))
+    counts = {"done": int((status == int(Status.DONE)).sum()), "pending": int(pending.sum())}
+    stage = Stage(
+        verb="simulate",
+        unit="poses",
+        **counts,
+        failed=len(status) - sum(counts.values()),
+        core_hours=counts["pending"] * seconds / 3600,
+        gigabytes=len(status) * size,
+        basis=basis,
+    )
+    return stage, shards
+
+
+def _measured(study):
+    """Median seconds of the study's own trainings, by kind and depth."""
+    seconds = {}
+    for _, record in list_records(study) if study.runs.exists() else []:
+        if record["status"] == "done":
+            seconds.setdefault((record["kind"], record["labels"].get("depth")), []).append(record["seconds"])
+    return {key: float(np.median(values)) for key, values in seconds.items()}
+
+
+def _encode(study, config, sweep, measured):
+    trials = _n_trials(study, config)
+    # Training sees each calibration volume once an epoch; encoding all of them is cheap beside it.
+    guess = trials * 0.9 * config.autoencoder.epochs * SECONDS_PER_VOLUME_AND_EPOCH * (config.volume.n / 64) ** 3
+    seconds = measured.get(("autoencoder", None), guess)
+    code = (config.volume.n // 4) ** 3 * 4 / 1e9
+    return _stage(study, "encode", "autoencoders", sweep.autoencoders, lambda run: seconds, trials * code, measured)
+
+
+def _train(study, config, sweep, measured):
+    trials = _n_trials(study, config)
+    axes = [
+        (kind, repeat, None, depth, connection, sweep.dropouts[0], sweep.l1s[0])
+        for kind in sweep.inputs
+        for repeat in sweep.repeats
+        for depth in sweep.depths
+        for connection in sweep.connections
+    ]
+    runs = sweep.validation + [sweep.mapper(*cell) for cell in axes]
+    runs = runs + sweep.below(runs) + sweep.baselines
+
+    def cost(run):
+        if run.cell is None:
+            return measured.get(("baseline", None), 2.0)
+        guess = trials * 0.9 * config.mappers.epochs * SECONDS_PER_CODE_AND_EPOCH[run.cell.depth]
+        return measured.get(("mapper", run.cell.depth), guess * (config.volume.n / 64) ** 3)
+
+    return _stage(study, "train", "trainings", runs, cost, 2e-3, measured)
+
+
+def _stage(study, verb, unit, runs, cost, gigabytes_each, measured):
+    states = [run_state(study, run.id) for run in runs]
+    pending = [run for run, state in zip(runs, states) if state is Status.PENDING]
+    known = "from this study's own trainings" if measured else "from docs/performance.md, not yet measured here"
+    return Stage(
+        verb=verb,
+        unit=unit,
+        done=states.count(Status.DONE),
+        pending=len(pending),
+        failed=states.count(Status.FAILED),
+        core_hours=sum(cost(run) for run in pending) / 3600,
+        gigabytes=len(runs) * gigabytes_each,
+        basis=known,
+    )

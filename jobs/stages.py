@@ -1,0 +1,262 @@
+"""The stages of a study, each run by one coordinator: what is missing is found, farmed out, and recorded."""
+
+import json
+import shutil
+import time
+from dataclasses import replace
+
+from ..errors import StoreError
+from ..hpc.encode import EncodeTask, SplitConfig, encode_run
+from ..hpc.events import EventLog, Progress
+from ..hpc.executors import open_executor
+from ..hpc.farm import run_stage
+from ..hpc.records import record_of
+from ..hpc.simulate import memory_per_worker_gb, prepare_volumes, shard_tasks, solve_shard
+from ..hpc.sweep import Sweep
+from ..hpc.train import TrainTask, train_run
+from ..hpc.trials import expected_trials_id, prepare_trials
+from ..learn.training import AutoencoderTraining, MapperTraining
+from ..zarr_store.results import ResultPlan
+from ..zarr_store.results import collect as collect_results
+from ..zarr_store.runs import read_record, run_state, write_failure
+from ..zarr_store.schema import Status
+from ..zarr_store.study import Study, atomic_write_text
+from ..zarr_store.volumes import open_volumes, pending_shards
+from .options import StageResult
+
+
+class Coordinator:
+    """Runs the stages of one study; holds the study's lock while it is used in a ``with`` block.
+
+    Parameters
+    ----------
+    config : StudyConfig
+    options : RunOptions
+
+    Examples
+    --------
+    >>> with Coordinator(config, RunOptions()) as coordinator:                    # doctest: +SKIP
+    ...     print(coordinator.simulate().line())
+    """
+
+    def __init__(self, config, options):
+        self.config, self.options = config, options
+        self.study = Study(config.folder)
+        self._lock = self.study.lock()
+        self._executor_config = replace(
+            config.executor,
+            kind=options.executor or config.executor.kind,
+            workers=config.executor.workers if options.workers is None else options.workers,
+        )
+
+    def __enter__(self):
+        self._lock.__enter__()
+        try:
+            atomic_write_text(self.study.config, self.config.text)
+            self.study.logs.mkdir(exist_ok=True)
+            self._events = EventLog(self.study.events)
+        except BaseException as error:
+            self._lock.__exit__(type(error), error, error.__traceback__)
+            raise
+        return self
+
+    def __exit__(self, *error):
+        return self._lock.__exit__(*error)
+
+    # ---- simulate ----------------------------------------------------------------------------------------------
+
+    def simulate(self):
+        """Solve the poses that are not done, then make the trials."""
+        began = time.monotonic()
+        self._say("simulate", "preparing head, poses and volume store")
+        prepare_volumes(self.study, self.config)
+        volumes = open_volumes(self.study)
+        total, nodes = volumes.sizes["pose"], int(volumes.attrs["notes"]["head_nodes"])
+        shards = pending_shards(self.study, self.options.retry_failed)
+        before = int((volumes["status"].values == int(Status.DONE)).sum())
+        memory = memory_per_worker_gb(self.config, nodes)
+        self._farm("simulate", solve_shard, shard_tasks(self.study, self.config, shards), "poses", memory)
+        status = open_volumes(self.study)["status"].values
+        done, failed = int((status == int(Status.DONE)).sum()), int((status == int(Status.FAILED)).sum())
+        if done + failed < total:
+            raise StoreError(
+                f"simulating: {total - done - failed} of {total} poses are neither done nor failed after the stage, so "
+                "their tasks were lost; logs/simulate.log tells why. The same command solves them again."
+            )
+        prepare_trials(self.study, self.config)
+        seconds = time.monotonic() - began
+        return StageResult(
+            verb="simulate", unit="poses", done=done - before, skipped=before, failed=failed, seconds=seconds
+        )
+
+    # ---- encode and train --------------------------------------------------------------------------------------
+
+    def sweep(self):
+        """All runs of the study, for the trials that it has."""
+        return Sweep(self.config, expected_trials_id(self.study, self.config))
+
+    def encode(self):
+        """Train the autoencoders that are not done, and keep their codes."""
+        self._need_trials("encode")
+        training = AutoencoderTraining(**vars(self.config.autoencoder))
+        make = lambda run: EncodeTask(  # noqa: E731 - one line of wiring
+            study=str(self.study.folder),
+            run=run,
+            training=training,
+            scaling=self.config.inputs.scaling,
+            split=self._split(),
+        )
+        memory = 2.0 + 3 * sum(self.config.stimulation.trials) * self.config.volume.n**3 * 4 / 1e9
+        return self._train_all("encode", encode_run, make, self._autoencoder_waves, "autoencoders", memory)
+
+    def train(self):
+        """Train the mappers that are not done: cross-validation first where asked for, then the test table."""
+        self._need_trials("train")
+        training = self._mapper_training()
+        make = lambda run: TrainTask(  # noqa: E731 - one line of wiring
+            study=str(self.study.folder), run=run, training=training, split=self._split()
+        )
+        return self._train_all("train", train_run, make, self._mapper_waves, "trainings", 1.5)
+
+    def _mapper_training(self):
+        values = vars(self.config.mappers)
+        swept = ("depths", "connections", "dropout", "l1")
+        return MapperTraining(**{key: value for key, value in values.items() if key not in swept})
+
+    def _split(self):
+        validation = self.config.validation
+        return SplitConfig(test_fraction=validation.test_fraction, folds=validation.folds, seed=self.config.seed)
+
+    def _need_trials(self, verb):
+        if not self.study.trials.exists():
+            raise StoreError(f"{verb}: there are no trials yet; give `motorsweep simulate` first, or `motorsweep run`.")
+
+    def _autoencoder_waves(self, sweep, state):
+        return sweep.autoencoders
+
+    def _mapper_waves(self, sweep, state):
+        """Runs that can be named now: more of them can once the cross-validation is over."""
+        final = [run for run in sweep.final(sweep.choose(self._score)).values() if run is not None]
+        runs = sweep.validation + final
+        runs = runs + sweep.below(runs) + sweep.baselines
+        return list({run.id: run for run in runs}.values())
+
+    def _score(self, run_id):
+        record = read_record(self.study, run_id)
+        if record is None:
+            return None
+        return record["scores"]["nrmse"] if record["status"] == "done" else float("nan")
+
+    def _train_all(self, verb, function, make, waves, unit, memory):
+        """Train in waves, each of what has all that it needs, until nothing more can be trained."""
+        began, sweep = time.monotonic(), self.sweep()
+        state, done, skipped, retried = {}, 0, None, set()
+        while True:
+            runs = waves(sweep, state)
+            for run in runs:
+                if run.id not in state:
+                    state[run.id] = run_state(self.study, run.id)
+                if self.options.retry_failed and state[run.id] is Status.FAILED and run.id not in retried:
+                    state[run.id] = Status.PENDING
+                    retried.add(run.id)
+            if skipped is None:
+                skipped = sum(state[run.id] is Status.DONE for run in runs)
+            ready = self._ready(runs, state)
+            if not ready:
+                break
+            self._farm(verb, function, [make(run) for run in ready], unit, memory, self._record_failure)
+            for run in ready:
+                state[run.id] = run_state(self.study, run.id)
+                done += state[run.id] is Status.DONE
+        failed = sum(state[run.id] is Status.FAILED for run in runs)
+        self._note_expected(verb, runs)
+        return StageResult(
+            verb=verb, unit=unit, done=done, skipped=skipped, failed=failed, seconds=time.monotonic() - began
+        )
+
+    def _ready(self, runs, state):
+        """Pending runs whose needs are done; a run below which something failed is recorded as failed."""
+        ready = []
+        for run in runs:
+            if state[run.id] is not Status.PENDING:
+                continue
+            needs = [state.get(need) or run_state(self.study, need) for need in run.needs]
+            if Status.FAILED in needs:
+                below = run.needs[needs.index(Status.FAILED)]
+                reason = f"bad_input: it builds on run {below}, which failed (`motorsweep show STUDY {below}`)"
+                write_failure(self.study, run.id, record_of(run, time.time(), reason=reason))
+                state[run.id] = Status.FAILED
+            elif all(need is Status.DONE for need in needs):
+                ready.append(run)
+        # Long ones first, so that no worker is left with a long one at the end.
+        return sorted(ready, key=lambda run: -(run.cell.depth if run.cell else 0))
+
+    def _record_failure(self, task, outcome):
+        if not outcome.ok:
+            reason = f"{outcome.reason}: {outcome.message}"
+            write_failure(self.study, task.run.id, record_of(task.run, time.time(), reason=reason))
+
+    def _note_expected(self, verb, runs):
+        """Keep which runs the study wants, for `status`, which may have no study file at hand."""
+        path = self.study.expected
+        wanted = json.loads(path.read_text()) if path.exists() else {}
+        wanted[verb] = {run.id: run.name for run in runs}
+        atomic_write_text(path, json.dumps(wanted, indent=1, sort_keys=True))
+
+    # ---- collect -----------------------------------------------------------------------------------------------
+
+    def collect(self):
+        """Build results.zarr from the records."""
+        began = time.monotonic()
+        dataset = collect_results(self.study, self.result_plan())
+        done = int((dataset["status"].values == int(Status.DONE)).sum())
+        note = str(self.study.results)
+        failed = int((dataset["status"].values == int(Status.FAILED)).sum())
+        seconds = time.monotonic() - began
+        return StageResult(verb="collect", unit="models", done=done, failed=failed, seconds=seconds, note=note)
+
+    def result_plan(self):
+        """Which run fills which cell of the results."""
+        sweep = self.sweep()
+        final = {cell: run and run.id for cell, run in sweep.final(sweep.choose(self._score)).items()}
+        validation = {
+            (r.input, r.cell.depth, r.cell.connection, r.repeat, r.fold, r.cell.dropout, r.cell.l1): r.id
+            for r in sweep.validation
+        }
+        return ResultPlan(
+            inputs=tuple(sweep.inputs),
+            depths=tuple(sweep.depths),
+            connections=tuple(sweep.connections),
+            repeats=tuple(sweep.repeats),
+            folds=tuple(sweep.folds),
+            dropouts=tuple(sweep.dropouts),
+            l1s=tuple(sweep.l1s),
+            final=final,
+            baselines={(run.input, run.repeat): run.id for run in sweep.baselines},
+            validation=validation,
+        )
+
+    # ---- farm --------------------------------------------------------------------------------------------------
+
+    def _farm(self, verb, function, tasks, unit, memory_gb, on_outcome=None):
+        if not tasks:
+            return
+        scratch = self.study.folder / "scratch"
+        progress = Progress(quiet=self.options.quiet)
+        try:
+            with open_executor(
+                self._executor_config,
+                scratch=scratch,
+                log=self.study.logs / f"{verb}.log",
+                memory_per_worker_gb=memory_gb,
+                at_most=len(tasks),
+            ) as executor:
+                run_stage(verb, function, tasks, executor, self._events, progress, unit, on_outcome=on_outcome)
+        finally:
+            shutil.rmtree(scratch, ignore_errors=True)
+
+    def _say(self, verb, text):
+        if not self.options.quiet:
+            import sys
+
+            print(f"{verb:<9} {text}", file=sys.stderr, flush=True)

@@ -1,0 +1,105 @@
+"""Which trials train, validate and test: drawn per stimulus intensity, the same for every model.
+
+Test sets follow section 2.4 of the paper: a tenth of the trials, drawn anew for each repeat. Validation folds are a
+partition of the calibration trials, so that every configuration is tried on every fold.
+"""
+
+import numpy as np
+
+from ..errors import InputError
+
+_TEST, _FOLD = 1, 2  # keep the two draws of one seed and repeat apart
+
+
+def test_split(strata: np.ndarray, repeat: int, test_fraction: float, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """Calibration and test trials of one repeat.
+
+    Parameters
+    ----------
+    strata : array, shape (t,)
+        The stratum of each trial: its intensity in % of the resting motor threshold.
+    repeat : int
+        Number of the repeat; each draws another test set.
+    test_fraction : float
+        Share of each stratum that goes to the test set, rounded to whole trials.
+    seed : int
+        Seed of the study.
+
+    Returns
+    -------
+    calibration, test : int64 arrays, ascending, disjoint, together all trials
+
+    Raises
+    ------
+    InputError
+        The fraction leaves one of the two sets empty.
+
+    Examples
+    --------
+    >>> calibration, test = test_split(np.repeat([110, 120], [20, 10]), repeat=0, test_fraction=0.1, seed=1)
+    >>> len(calibration), len(test)
+    (27, 3)
+    """
+    strata = np.asarray(strata)
+    generator = np.random.default_rng([_TEST, seed, repeat])
+    test = np.concatenate([[], *(c[: round(test_fraction * len(c))] for c in _shuffled_strata(strata, generator))])
+    test = np.sort(test.astype(np.int64))
+    calibration = np.setdiff1d(np.arange(len(strata)), test)
+    if len(test) == 0 or len(calibration) == 0:
+        raise InputError(
+            f"test set of repeat {repeat}: a test fraction of {test_fraction} puts {len(test)} of {len(strata)} trials "
+            "into the test set; both sets need trials. Change [validation] test_fraction or add trials."
+        )
+    return calibration, test
+
+
+test_split.__test__ = False  # the name begins like a test's; pytest must not collect it
+
+
+def fold_split(
+    calibration: np.ndarray, strata: np.ndarray, fold: int, folds: int, seed: int, repeat: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Training and validation trials of one fold of the cross-validation.
+
+    Parameters
+    ----------
+    calibration : int array, shape (c,)
+        Trials that are not in the repeat's test set.
+    strata : array, shape (t,)
+        The stratum of every trial of the study.
+    fold, folds : int
+        Number of this fold, from 0, and how many there are.
+    seed, repeat : int
+        As in `test_split`.
+
+    Returns
+    -------
+    train, validation : int64 arrays, ascending, disjoint, together the calibration trials
+
+    Raises
+    ------
+    InputError
+        Fewer than 2 folds, more folds than trials, or a fold number outside 0 … folds - 1.
+
+    Examples
+    --------
+    >>> train, validation = fold_split(np.arange(10), np.zeros(10), fold=0, folds=5, seed=1, repeat=0)
+    >>> len(train), len(validation)
+    (8, 2)
+    """
+    calibration = np.asarray(calibration)
+    if not 2 <= folds <= len(calibration) or not 0 <= fold < folds:
+        raise InputError(
+            f"fold {fold} of {folds} over {len(calibration)} calibration trials cannot be made: there must be 2 to "
+            f"{len(calibration)} folds, numbered from 0. Change [validation] folds."
+        )
+    generator = np.random.default_rng([_FOLD, seed, repeat])
+    classes = _shuffled_strata(np.asarray(strata)[calibration], generator)
+    # Dealing the strata one after another like cards gives folds whose sizes differ by one at most.
+    dealt = np.concatenate(classes)
+    validation = np.sort(calibration[dealt[fold::folds]])
+    return np.setdiff1d(calibration, validation), validation
+
+
+def _shuffled_strata(strata: np.ndarray, generator: np.random.Generator) -> list[np.ndarray]:
+    return [generator.permutation(np.flatnonzero(strata == value)) for value in np.unique(strata)]

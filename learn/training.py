@@ -1,0 +1,326 @@
+"""The training loops: autoencoder (SGD with momentum) and mapper (Adadelta), after section 2.4 of the paper.
+
+Randomness: initial weights are drawn under ``torch.manual_seed(seed)``; the order of the trials and the dropout of an
+epoch depend on (seed, epoch) alone. torch's global generator is put back afterwards. A training that was killed and
+started again from its checkpoint therefore ends with the same bits as one that ran through, given the same number of
+threads (torch sums in another order on another number). The number of threads is the caller's; `thread_limit` sets it.
+"""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from ..errors import ConvergenceError, InputError
+from .autoencoder import Autoencoder, build_autoencoder
+from .checkpoints import load_checkpoint, save_checkpoint, training_key
+from .mappers import Mapper
+from .scaling import Scaling
+
+_ENCODE_BATCH = 8  # volumes at once; bounds memory to about 200 MiB at 64³
+
+
+@dataclass(frozen=True, kw_only=True)
+class AutoencoderTraining:
+    """Protocol of the autoencoder; defaults are the paper's, epochs, rate and decay the released code's.
+
+    The rate in epoch e (from 0) is ``learning_rate * decay ** (e // decay_every)``; `l1` times the sum of absolute
+    values of all convolution kernels is added to the mean squared error.
+    """
+
+    epochs: int = 100
+    batch: int = 32
+    learning_rate: float = 0.1
+    momentum: float = 0.9
+    l1: float = 1e-4
+    decay: float = 0.7
+    decay_every: int = 20
+
+
+@dataclass(frozen=True, kw_only=True)
+class MapperTraining:
+    """Protocol of a mapper; defaults are the paper's, epochs, rate, rho and decay the released code's.
+
+    The rate falls as in `AutoencoderTraining`; `l1` acts on convolution and dense kernels.
+    """
+
+    epochs: int = 150
+    batch: int = 32
+    learning_rate: float = 1.0
+    rho: float = 0.95
+    decay: float = 0.7
+    decay_every: int = 20
+    dropout: float = 0.15
+    l1: float = 1e-4
+    synergies: int = 9
+
+
+OnEpoch = Callable[[int, float], None]
+
+
+@contextmanager
+def thread_limit(count: int) -> Iterator[None]:
+    """Let torch use count threads inside the block; the one place of this folder that sets them."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(count)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def fit_autoencoder(
+    volumes,
+    mask: np.ndarray,
+    train: np.ndarray | None,
+    config: AutoencoderTraining,
+    seed: int,
+    checkpoint: Path | None = None,
+    on_epoch: OnEpoch | None = None,
+    scaling: Scaling | None = None,
+) -> tuple[Autoencoder, list[float]]:
+    """Train the autoencoder to rebuild the training volumes inside the mask.
+
+    Input and target is (scaled volume) × mask. A volume is read when its batch comes, so memory beyond the volumes
+    themselves is that of one batch (about 25 MiB a volume of 64³).
+
+    Parameters
+    ----------
+    volumes : array-like (t, n, n, n), or callable
+        Anything whose ``volumes[i]`` is a volume, or a function from indices (b,) to volumes (b, n, n, n). V/m or a
+        firing rate if `scaling` is given, else already scaled.
+    mask : array (n, n, n)
+        1 (or True) in the motor cortex.
+    train : int array, optional
+        Training trials; all rows when None (not for a callable).
+    config : AutoencoderTraining
+        The protocol.
+    seed : int
+        Settles initial weights and the order of trials.
+    checkpoint : path, optional
+        File that holds the state after each epoch, and from which an interrupted training goes on.
+    on_epoch : callable, optional
+        Called as ``on_epoch(epoch, loss)`` after the checkpoint is written.
+    scaling : Scaling, optional
+        Fitted on the training volumes; applied to each volume as it is read.
+
+    Returns
+    -------
+    module : Autoencoder
+        In evaluation mode, mask inside.
+    loss : list of float
+        Mean squared error of each epoch, without the penalty.
+
+    Raises
+    ------
+    InputError
+        A training volume is not finite or has another shape than the mask.
+    ConvergenceError
+        The loss is not finite.
+
+    Examples
+    --------
+    >>> config = AutoencoderTraining(epochs=1)
+    >>> net, loss = fit_autoencoder(np.zeros((4, 8, 8, 8), np.float32), np.ones((8, 8, 8)), None, config, seed=1)
+    >>> loss
+    [0.0]
+    """
+    rows = np.arange(len(volumes)) if train is None else np.asarray(train, np.int64)
+    mask = np.asarray(mask, np.float32)
+    module = _seeded(seed, lambda: build_autoencoder(len(mask), torch.from_numpy(mask)))
+    optimizer = torch.optim.SGD(module.parameters(), lr=config.learning_rate, momentum=config.momentum)
+
+    def error(batch: np.ndarray) -> Tensor:
+        x = _read_volumes(volumes, batch, mask, scaling)
+        return functional.mse_loss(module(x), x)
+
+    first = _read_volumes(volumes, rows[:1], mask, scaling).numpy()  # tells data sets apart without reading them whole
+    key = training_key("autoencoder", config, seed, rows, mask, scaling, first)
+    kernels = [layer.weight for layer in module.convolutions()]
+    loss = _train(module, optimizer, kernels, error, rows, config, seed, key, checkpoint, on_epoch)
+    return module.eval(), loss
+
+
+def encode_volumes(
+    module: Autoencoder, volumes, rows: np.ndarray | None = None, scaling: Scaling | None = None
+) -> np.ndarray:
+    """Codes of volumes, a few at a time.
+
+    Parameters
+    ----------
+    module : Autoencoder
+        A trained net; its mask is applied to the volumes as in training.
+    volumes : array-like (t, n, n, n), or callable
+        As in `fit_autoencoder`.
+    rows : int array, optional
+        Trials to encode; all when None (not for a callable).
+    scaling : Scaling, optional
+        The one the net was trained with.
+
+    Returns
+    -------
+    float32 array, shape (len(rows), n/4, n/4, n/4)
+
+    Raises
+    ------
+    InputError
+        A volume is not finite or has another shape than the mask.
+
+    Examples
+    --------
+    >>> encode_volumes(build_autoencoder(8), np.zeros((3, 8, 8, 8), np.float32)).shape
+    (3, 2, 2, 2)
+    """
+    rows = np.arange(len(volumes)) if rows is None else np.asarray(rows, np.int64)
+    mask = module.mask.numpy()
+    codes = np.empty((len(rows), *(n // 4 for n in mask.shape)), np.float32)
+    with torch.no_grad():
+        for start in range(0, len(rows), _ENCODE_BATCH):
+            some = slice(start, start + _ENCODE_BATCH)
+            codes[some] = module.encode(_read_volumes(volumes, rows[some], mask, scaling))[:, 0].numpy()
+    return codes
+
+
+def fit_mapper(
+    build: Callable[[], Mapper],
+    codes: np.ndarray,
+    targets: np.ndarray,
+    train: np.ndarray,
+    config: MapperTraining,
+    seed: int,
+    checkpoint: Path | None = None,
+    on_epoch: OnEpoch | None = None,
+) -> tuple[Mapper, list[float]]:
+    """Train a mapper's outputs on targets, then settle its batch-norm statistics.
+
+    Keras's momentum of 0.99 makes running statistics trail the weights by hundreds of steps: after a short training
+    they still hold a good share of the initial 0 and 1 (64 % after 5 epochs of 9 steps). They are therefore computed
+    anew after the last epoch, exactly, over the training trials and with the final weights, layer after layer.
+
+    Parameters
+    ----------
+    build : callable
+        Makes the untrained mapper; called under ``torch.manual_seed(seed)``.
+    codes : array, shape (t, n, n, n)
+        Scaled codes.
+    targets : array, shape (t, q)
+        What ``mapper.outputs`` shall give: scaled muscles, activations or residuals. Only training rows are read.
+    train : int array
+        Training trials.
+    config : MapperTraining
+        The protocol; its `dropout` and `synergies` are the caller's to build with.
+    seed, checkpoint, on_epoch
+        As in `fit_autoencoder`.
+
+    Returns
+    -------
+    module : Mapper
+        In evaluation mode.
+    loss : list of float
+        Mean squared error of each epoch, with dropout, without the penalty.
+
+    Raises
+    ------
+    ConvergenceError
+        The loss is not finite.
+
+    Examples
+    --------
+    >>> from motorsweep.learn.mappers import build_mapper
+    >>> codes, targets = np.zeros((8, 8, 8, 8), np.float32), np.zeros((8, 2), np.float32)
+    >>> config = MapperTraining(epochs=2, batch=4)
+    >>> net, loss = fit_mapper(lambda: build_mapper(3, "direct", 2, n=8), codes, targets, np.arange(6), config, seed=1)
+    >>> len(loss)
+    2
+    """
+    train = np.asarray(train, np.int64)
+    x = torch.from_numpy(np.ascontiguousarray(codes[train], np.float32))[:, None]
+    y = torch.from_numpy(np.ascontiguousarray(targets[train], np.float32))
+    module = _seeded(seed, build)
+    # Keras's epsilon; torch's own is ten times larger and lets the first steps be larger, too.
+    optimizer = torch.optim.Adadelta(module.parameters(), lr=config.learning_rate, rho=config.rho, eps=1e-7)
+
+    def error(batch: np.ndarray) -> Tensor:
+        return functional.mse_loss(module.outputs(x[batch]), y[batch])
+
+    key = training_key(str(module), config, seed, train, x.numpy(), y.numpy())
+    kernels = [layer.weight for layer in module.weighted()]
+    loss = _train(module, optimizer, kernels, error, np.arange(len(train)), config, seed, key, checkpoint, on_epoch)
+    settle_batch_norm(module.eval(), x)
+    return module, loss
+
+
+def settle_batch_norm(module: Mapper, x: Tensor) -> None:
+    """Set each batch norm's mean and variance to those of its input over all of x, one layer after another."""
+    with torch.no_grad():
+        batches = list(x.split(64))
+        for layer in module.layers:
+            if isinstance(layer, nn.BatchNorm3d):
+                count = sum(b.numel() // b.shape[1] for b in batches)
+                mean = sum(b.double().sum((0, 2, 3, 4)) for b in batches) / count
+                offset = mean[:, None, None, None]
+                variance = sum(((b.double() - offset) ** 2).sum((0, 2, 3, 4)) for b in batches) / count
+                layer.running_mean.copy_(mean)
+                layer.running_var.copy_(variance)
+            batches = [layer(b) for b in batches]
+
+
+def _train(module, optimizer, kernels, error, rows, config, seed, key, checkpoint, on_epoch) -> list[float]:
+    loss = load_checkpoint(checkpoint, key, module, optimizer) if checkpoint is not None else []
+    for epoch in range(len(loss), config.epochs):
+        for group in optimizer.param_groups:
+            group["lr"] = config.learning_rate * config.decay ** (epoch // config.decay_every)
+        loss.append(_train_epoch(module.train(), optimizer, kernels, error, rows, config, seed, epoch))
+        if checkpoint is not None:
+            save_checkpoint(checkpoint, key, module, optimizer, loss)
+        if on_epoch is not None:
+            on_epoch(epoch, loss[-1])
+    return loss
+
+
+def _train_epoch(module, optimizer, kernels, error, rows, config, seed: int, epoch: int) -> float:
+    order = np.random.default_rng([seed, epoch]).permutation(rows)
+    total = 0.0
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(int(np.random.SeedSequence([seed, epoch]).generate_state(1, np.uint64)[0] >> 1))
+        for start in range(0, len(order), config.batch):
+            batch = order[start : start + config.batch]
+            optimizer.zero_grad()
+            value = error(batch)
+            if not torch.isfinite(value):
+                raise ConvergenceError(
+                    f"training, epoch {epoch + 1} of {config.epochs}: the loss became {value.item()} at a learning "
+                    f"rate of {optimizer.param_groups[0]['lr']:g}, so the weights are lost. Check the inputs' scaling, "
+                    "or lower learning_rate."
+                )
+            (value + config.l1 * sum(kernel.abs().sum() for kernel in kernels)).backward()
+            optimizer.step()
+            total += value.item() * len(batch)
+    return total / len(order)
+
+
+def _seeded(seed: int, build: Callable[[], nn.Module]) -> nn.Module:
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return build()
+
+
+def _read_volumes(volumes, rows: np.ndarray, mask: np.ndarray, scaling: Scaling | None) -> Tensor:
+    """Volumes of rows as (b, 1, n, n, n) float32, scaled and masked."""
+    some = volumes(rows) if callable(volumes) else [volumes[int(i)] for i in rows]
+    x = np.empty((len(rows), 1, *mask.shape), np.float32)
+    for target, row, volume in zip(x, rows, some, strict=True):
+        volume = np.asarray(volume, np.float32)
+        if volume.shape != mask.shape or not np.isfinite(volume).all():
+            found = f"has shape {volume.shape}" if volume.shape != mask.shape else "holds values that are not finite"
+            raise InputError(
+                f"autoencoder: the volume of trial {row} {found}; a finite one of shape {mask.shape}, the mask's, is "
+                "needed. Solve this pose again or leave the trial out."
+            )
+        target[0] = (volume if scaling is None else scaling.apply(volume)) * mask
+    return torch.from_numpy(x)

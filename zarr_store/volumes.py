@@ -1,0 +1,191 @@
+"""Field volumes, one per coil pose: whole shards in, labelled Dataset out, and what is still to do.
+
+Why whole shards: two tasks that write poses of the same shard rewrite the same file, and one of them loses its volumes
+without a word (zarr-python#3682). Why an explicit status: an all-NaN chunk is not written, so no file means nothing.
+"""
+
+import numpy as np
+import xarray as xr
+
+from ..errors import GridMismatchError, InputError, StoreError
+from .atomic import disk_errors
+from .datasets import open_dataset, open_group
+from .schema import Status
+from .shards import Problem, pending_shards, read_status, replace_shard, reset_volumes, verify_volumes
+from .study import locate
+from .volume_layout import COMPRESSIONS, DIDT_A_PER_S, FIELDS, create_volumes
+
+__all__ = [
+    "COMPRESSIONS", "DIDT_A_PER_S", "Problem", "create_volumes", "open_volumes", "pending_shards", "read_status",
+    "read_volumes", "reset_volumes", "verify_volumes", "write_shard",
+]  # fmt: skip
+
+
+def write_shard(
+    study, start: int, e_norm, status, iterations=None, residual=None, seconds=None, reason=None, e_field=None
+) -> None:
+    """Write the poses ``start : start + len(e_norm)``, which must be one whole shard; their status last.
+
+    No two tasks may own the same shard, save for one task that is run twice: equal inputs give equal volumes, and
+    each file is replaced whole.
+
+    Parameters
+    ----------
+    study : Study or path-like
+        The study, or its ``volumes.zarr``.
+    start : int
+        First pose, a multiple of the shard size.
+    e_norm : array_like (p, n, n, n), V/m at 1 A/µs
+        Rows of poses that are not done are not kept.
+    status : sequence of Status (p,)
+    iterations, residual, seconds : array_like (p,), optional
+        Of each pose; unknown (-1, NaN, NaN) by default.
+    reason : sequence of str (p,), optional
+        Why a pose failed; each failed pose needs one.
+    e_field : array_like (p, 3, n, n, n), V/m at 1 A/µs, optional
+        Needed where the store holds components.
+
+    Raises
+    ------
+    StoreError
+        For part of a shard, a missing reason, or a disk without room; the shard then stays pending.
+    GridMismatchError
+        For volumes of another grid.
+    InputError
+        For a done volume that is not finite.
+
+    Examples
+    --------
+    >>> for start, stop in pending_shards(study):        # doctest: +SKIP
+    ...     write_shard(study, start, solve(start, stop), [Status.DONE] * (stop - start))
+    """
+    path = locate(study, "volumes")
+    group = open_group(path, "simulate", mode="r+")
+    status = np.array([Status(state) for state in status], dtype=np.int8)
+    what = f"writing the poses {start}:{start + len(status)} to {path}"
+    _check_whole(what, group["status"], start, len(status))
+    reason = [""] * len(status) if reason is None else [str(text) for text in reason]
+    rows = {"iterations": iterations, "residual": residual, "seconds": seconds}
+    rows["reason"] = np.array(reason, dtype=object)
+    rows = {name: values for name, values in rows.items() if values is not None}
+    fields = {name: values for name, values in (("e_norm", e_norm), ("e_field", e_field)) if values is not None}
+    _check_rows(what, group, rows, fields, status)
+    place = slice(start, start + len(status))
+    with disk_errors(what, path):
+        for name, values in fields.items():
+            replace_shard(group[name], place, _done_only(what, name, values, status, start))
+        for name, values in rows.items():
+            replace_shard(group[name], place, np.asarray(values, dtype=group[name].dtype))
+        replace_shard(group["status"], place, status)  # last: who reads DONE can trust the volume
+
+
+def _check_whole(what, array, start, count):
+    shard, total = array.chunks[0], array.shape[0]
+    if start < 0 or start % shard or count != min(shard, total - start):
+        raise StoreError(
+            f"{what}: this is not one whole shard of {shard} poses out of {total}. A shard is one file and is "
+            "rewritten in full, so two tasks that write parts of it lose each other's volumes. Take the ranges from "
+            "pending_shards, or gather the poses of a shard in one task"
+        )
+
+
+def _check_rows(what, group, rows, fields, status):
+    for name in FIELDS:
+        if (name in group) != (name in fields):
+            held = "holds" if name in group else "does not hold"
+            raise StoreError(f"{what}: the store {held} {name}; give the same fields as it was made with")
+    for name, values in {**fields, **rows}.items():
+        shape = (len(status), *group[name].shape[1:])
+        if np.shape(values) != shape:
+            kind = GridMismatchError if name in fields else StoreError
+            raise kind(
+                f"{what}: {name} has the shape {np.shape(values)}, the store takes {shape} (grid "
+                f"{group.attrs['grid_id']}, head {group.attrs.get('head_id')}); other volumes would not lie on its "
+                "grid. Sample the field on the store's grid"
+            )
+    mute = [i for i in np.flatnonzero(status == Status.FAILED) if not rows["reason"][i]]
+    if mute:
+        raise StoreError(
+            f"{what}: failed poses without a reason (row {mute[0]}); nobody could mend them. Give one each"
+        )
+
+
+def _done_only(what, name, values, status, start):
+    values = np.array(values, dtype=np.float32)
+    values[status != Status.DONE] = np.nan
+    wrong = np.flatnonzero((status == Status.DONE) & ~np.isfinite(values).reshape(len(values), -1).all(axis=1))
+    if len(wrong):
+        raise InputError(
+            f"{what}: {name} of pose {start + wrong[0]} is marked done and is not finite; a network would learn NaN "
+            "from it. Mark the pose failed, with a reason"
+        )
+    return values
+
+
+def read_volumes(study, poses, variable: str = "e_norm") -> np.ndarray:
+    """Read the volumes of some poses, in the order given; quicker than the Dataset for batches.
+
+    Parameters
+    ----------
+    study : Study or path-like
+    poses : sequence of int (b,)
+        Repetitions are allowed.
+    variable : {"e_norm", "e_field"}
+
+    Returns
+    -------
+    ndarray (b, n, n, n) or (b, 3, n, n, n) float32, V/m at 1 A/µs
+
+    Raises
+    ------
+    StoreError
+        For a pose that is not done, or whose file is damaged.
+    """
+    path = locate(study, "volumes")
+    array = open_group(path, "simulate")[variable]
+    wanted, back = np.unique(np.asarray(poses, dtype=np.int64), return_inverse=True)
+    try:
+        volumes = array.oindex[wanted] if len(wanted) else np.empty((0, *array.shape[1:]), np.float32)
+    except Exception as error:
+        raise StoreError(_unreadable(path, f"poses {poses}", f"{type(error).__name__}: {error}")) from error
+    lost = np.flatnonzero(~np.isfinite(volumes).reshape(len(wanted), -1).all(axis=1))
+    if len(lost):
+        raise StoreError(_unreadable(path, f"pose {wanted[lost[0]]}", "it is not done, or its file is gone"))
+    return volumes[back]
+
+
+def _unreadable(path, poses, found):
+    return (
+        f"reading {poses} of {path}: {found}; training on it would mean nothing. Run `motorsweep verify STUDY.toml`, "
+        "which sets damaged poses to pending, then `motorsweep simulate STUDY.toml`"
+    )
+
+
+def open_volumes(study) -> xr.Dataset:
+    """Open the field volumes of a study as a labelled Dataset; volumes are read when computed, shard by shard.
+
+    Parameters
+    ----------
+    study : Study or path-like
+        The study, its folder, or its ``volumes.zarr``.
+
+    Returns
+    -------
+    xarray.Dataset
+        ``e_norm (pose, x, y, z)`` V/m at 1 A/µs (dask), ``e_field`` where it was asked for, per pose ``status``,
+        ``iterations``, ``residual``, ``seconds``, ``reason``; ``tissue`` and ``motor_mask (x, y, z)``; coordinates
+        ``x, y, z`` m and ``pose_matrix (pose, row, column)``. Poses that are not done read as NaN.
+
+    Raises
+    ------
+    StoreError
+        Where there is no store, naming the command that makes it.
+
+    Examples
+    --------
+    >>> volumes = open_volumes("studies/quick")                              # doctest: +SKIP
+    >>> volumes.e_norm.where(volumes.motor_mask).max(("x", "y", "z"))        # doctest: +SKIP
+    """
+    dataset = open_dataset(locate(study, "volumes"), "simulate")
+    fields = [name for name in FIELDS if name in dataset]
+    return dataset.assign({name: dataset[name].chunk(pose=dataset.attrs["shard"]) for name in fields})
