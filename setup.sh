@@ -20,7 +20,7 @@ readonly dist_packages=/usr/lib/python3/dist-packages
 cache=${MOTORSWEEP_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/motorsweep}
 
 say() { printf 'set-up %4ds  %s\n' "$SECONDS" "$*" >&2; }
-fail() { printf 'set-up stopped: %s\n' "$@" >&2; exit 2; }
+fail() { printf 'set-up stopped: %s\n' "$1" >&2; shift; [ $# = 0 ] || printf '  %s\n' "$@" >&2; exit 2; }
 pinned() { sed -n "s/^$1==//p" constraints.txt; }
 
 # Everything that can change what is installed; the same text twice means nothing to do.
@@ -192,7 +192,7 @@ install_python_packages() {
     pip install --no-deps --no-build-isolation --editable . >>"$log" 2>&1 || failed "motorsweep could not be installed"
 }
 
-# What pip leaves out (--no-compile), on all cores and without the packages' own tests, which are a third of it.
+# What pip leaves out (--no-compile), on all cores and without the packages' own tests.
 compile_modules() {
     say "compiling modules"
     $venv/bin/python -m compileall -q -j 0 -x '[/\\]tests?[/\\]' "$($venv/bin/python -c \

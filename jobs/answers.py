@@ -12,9 +12,10 @@ from ..zarr_store.codes import read_codes
 from ..zarr_store.results import open_results
 from ..zarr_store.runs import read_arrays, read_record, run_state
 from ..zarr_store.schema import Status
+from ..zarr_store.shards import verify_volumes
 from ..zarr_store.study import Study
 from ..zarr_store.trials import open_trials
-from ..zarr_store.volumes import open_volumes, verify_volumes
+from ..zarr_store.volumes import open_volumes
 
 
 @dataclass(frozen=True)
@@ -141,7 +142,8 @@ class Shown:
         if len(matches) != 1:
             found = f"{len(matches)} runs begin so" if matches else "there is none"
             raise InputError(
-                f"show {run_id!r}: {found} in {study.runs}; the results' run_id and `motorsweep status --failed` name runs."
+                f"show {run_id!r}: {found} in {study.runs}; "
+                "the results' run_id and `motorsweep status --failed` name them."
             )
         record = read_record(study, matches[0])
         if record is None:

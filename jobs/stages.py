@@ -20,8 +20,10 @@ from ..zarr_store.results import ResultPlan
 from ..zarr_store.results import collect as collect_results
 from ..zarr_store.runs import read_record, run_state, write_failure
 from ..zarr_store.schema import Status
+from ..zarr_store.shards import pending_shards
 from ..zarr_store.study import Study, atomic_write_text
-from ..zarr_store.volumes import open_volumes, pending_shards
+from ..zarr_store.trials import open_trials
+from ..zarr_store.volumes import open_volumes
 from .options import StageResult
 
 
@@ -217,23 +219,31 @@ class Coordinator:
 
     def result_plan(self):
         """Which run fills which cell of the results."""
-        sweep = self.sweep()
+        sweep, trials = self.sweep(), open_trials(self.study)
         final = {cell: run and run.id for cell, run in sweep.final(sweep.choose(self._score)).items()}
         validation = {
             (r.input, r.cell.depth, r.cell.connection, r.repeat, r.fold, r.cell.dropout, r.cell.l1): r.id
             for r in sweep.validation
         }
+        volumes = open_volumes(self.study).attrs
         return ResultPlan(
             inputs=tuple(sweep.inputs),
             depths=tuple(sweep.depths),
             connections=tuple(sweep.connections),
             repeats=tuple(sweep.repeats),
+            muscles=tuple(map(str, trials["muscle"].values)),
             folds=tuple(sweep.folds),
             dropouts=tuple(sweep.dropouts),
             l1s=tuple(sweep.l1s),
-            final=final,
-            baselines={(run.input, run.repeat): run.id for run in sweep.baselines},
-            validation=validation,
+            runs={**final, **{(run.input, run.repeat): run.id for run in sweep.baselines}, **validation},
+            attrs={
+                "study": self.config.name,
+                "seed": self.config.seed,
+                "trials_id": trials.attrs["id"],
+                "volumes_id": volumes["volumes_id"],
+                "head": volumes["notes"]["head_name"],
+                "coil": volumes["notes"]["coil_name"],
+            },
         )
 
     # ---- farm --------------------------------------------------------------------------------------------------

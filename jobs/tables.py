@@ -125,6 +125,11 @@ class PosesTable(Table):
     file: str = ""
 
     def __post_init__(self):
+        if self.grid and self.grid % 2 == 0:
+            raise ValueError(
+                f"grid is {self.grid}; it must be odd (or 0), as the pose in its middle is the hotspot that the motor "
+                "threshold refers to"
+            )
         if not (self.grid or self.random or self.file):
             raise ValueError("grid and random are 0 and there is no file, so there is no pose; give one of them")
 
@@ -133,7 +138,7 @@ class PosesTable(Table):
 class VolumeTable(Table):
     """[volume]: the cube that the networks see; ``centre_mm`` None stands for the hand knob."""
 
-    n: Annotated[int, Ge(4), MultipleOf(4)] = 64  # the autoencoder halves it twice
+    n: Annotated[int, Ge(32), MultipleOf(32)] = 64  # halved twice by the autoencoder, three times by the mapper
     spacing_mm: Positive = 1.0
     centre_mm: Point | None = None
     components: bool = False

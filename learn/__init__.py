@@ -1,1 +1,1 @@
-"""Learning: scaling, splits, synergies, autoencoder, mappers, training loop, scores. Imports nothing of ours but errors."""
+"""Learning: scaling, splits, synergies, autoencoder, mappers, training, scores. Imports nothing of ours but errors."""

@@ -1,7 +1,6 @@
 """One cell of the results table: a mapper (or the baselines) fitted on training trials and scored on others.
 
-What is fitted (scaling of codes and responses, synergies, weights, ridge) is fitted on the training trials alone; the
-evaluation trials are only predicted.
+All that is fitted (scalings, synergies, weights, ridge) sees the training trials alone; the others are only predicted.
 """
 
 from collections.abc import Callable
@@ -199,7 +198,7 @@ def fit_baselines(
     expected : array, shape (t, k), optional
         Mean response in V given pose and intensity.
     seed : int
-        Unused (no baseline draws anything); here so that all cells are called alike.
+        Unused, as no baseline draws anything; cells and baselines are called alike.
 
     Returns
     -------

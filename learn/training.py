@@ -16,9 +16,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from ..errors import ConvergenceError, InputError
+from ..errors import InputError
 from .autoencoder import Autoencoder, build_autoencoder
-from .checkpoints import load_checkpoint, save_checkpoint, training_key
+from .checkpoints import training_key
+from .epochs import seeded, train_epochs
 from .mappers import Mapper
 from .scaling import Scaling
 
@@ -87,7 +88,7 @@ def fit_autoencoder(
     """Train the autoencoder to rebuild the training volumes inside the mask.
 
     Input and target is (scaled volume) × mask. A volume is read when its batch comes, so memory beyond the volumes
-    themselves is that of one batch (about 25 MiB a volume of 64³).
+    themselves is that of one batch (about 40 MiB a volume of 64³).
 
     Parameters
     ----------
@@ -132,7 +133,7 @@ def fit_autoencoder(
     """
     rows = np.arange(len(volumes)) if train is None else np.asarray(train, np.int64)
     mask = np.asarray(mask, np.float32)
-    module = _seeded(seed, lambda: build_autoencoder(len(mask), torch.from_numpy(mask)))
+    module = seeded(seed, lambda: build_autoencoder(len(mask), torch.from_numpy(mask)))
     optimizer = torch.optim.SGD(module.parameters(), lr=config.learning_rate, momentum=config.momentum)
 
     def error(batch: np.ndarray) -> Tensor:
@@ -142,7 +143,7 @@ def fit_autoencoder(
     first = _read_volumes(volumes, rows[:1], mask, scaling).numpy()  # tells data sets apart without reading them whole
     key = training_key("autoencoder", config, seed, rows, mask, scaling, first)
     kernels = [layer.weight for layer in module.convolutions()]
-    loss = _train(module, optimizer, kernels, error, rows, config, seed, key, checkpoint, on_epoch)
+    loss = train_epochs(module, optimizer, kernels, error, rows, config, seed, key, checkpoint, on_epoch)
     return module.eval(), loss
 
 
@@ -241,7 +242,7 @@ def fit_mapper(
     train = np.asarray(train, np.int64)
     x = torch.from_numpy(np.ascontiguousarray(codes[train], np.float32))[:, None]
     y = torch.from_numpy(np.ascontiguousarray(targets[train], np.float32))
-    module = _seeded(seed, build)
+    module = seeded(seed, build).to(memory_format=torch.channels_last_3d)  # 1.6 times faster on the CPU
     # Keras's epsilon; torch's own is ten times larger and lets the first steps be larger, too.
     optimizer = torch.optim.Adadelta(module.parameters(), lr=config.learning_rate, rho=config.rho, eps=1e-7)
 
@@ -250,7 +251,9 @@ def fit_mapper(
 
     key = training_key(str(module), config, seed, train, x.numpy(), y.numpy())
     kernels = [layer.weight for layer in module.weighted()]
-    loss = _train(module, optimizer, kernels, error, np.arange(len(train)), config, seed, key, checkpoint, on_epoch)
+    loss = train_epochs(
+        module, optimizer, kernels, error, np.arange(len(train)), config, seed, key, checkpoint, on_epoch
+    )
     settle_batch_norm(module.eval(), x)
     return module, loss
 
@@ -268,46 +271,6 @@ def settle_batch_norm(module: Mapper, x: Tensor) -> None:
                 layer.running_mean.copy_(mean)
                 layer.running_var.copy_(variance)
             batches = [layer(b) for b in batches]
-
-
-def _train(module, optimizer, kernels, error, rows, config, seed, key, checkpoint, on_epoch) -> list[float]:
-    loss = load_checkpoint(checkpoint, key, module, optimizer) if checkpoint is not None else []
-    for epoch in range(len(loss), config.epochs):
-        for group in optimizer.param_groups:
-            group["lr"] = config.learning_rate * config.decay ** (epoch // config.decay_every)
-        loss.append(_train_epoch(module.train(), optimizer, kernels, error, rows, config, seed, epoch))
-        if checkpoint is not None:
-            save_checkpoint(checkpoint, key, module, optimizer, loss)
-        if on_epoch is not None:
-            on_epoch(epoch, loss[-1])
-    return loss
-
-
-def _train_epoch(module, optimizer, kernels, error, rows, config, seed: int, epoch: int) -> float:
-    order = np.random.default_rng([seed, epoch]).permutation(rows)
-    total = 0.0
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(int(np.random.SeedSequence([seed, epoch]).generate_state(1, np.uint64)[0] >> 1))
-        for start in range(0, len(order), config.batch):
-            batch = order[start : start + config.batch]
-            optimizer.zero_grad()
-            value = error(batch)
-            if not torch.isfinite(value):
-                raise ConvergenceError(
-                    f"training, epoch {epoch + 1} of {config.epochs}: the loss became {value.item()} at a learning "
-                    f"rate of {optimizer.param_groups[0]['lr']:g}, so the weights are lost. Check the inputs' scaling, "
-                    "or lower learning_rate."
-                )
-            (value + config.l1 * sum(kernel.abs().sum() for kernel in kernels)).backward()
-            optimizer.step()
-            total += value.item() * len(batch)
-    return total / len(order)
-
-
-def _seeded(seed: int, build: Callable[[], nn.Module]) -> nn.Module:
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        return build()
 
 
 def _read_volumes(volumes, rows: np.ndarray, mask: np.ndarray, scaling: Scaling | None) -> Tensor:

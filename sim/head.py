@@ -156,8 +156,9 @@ def check_connected(tets, nodes, name):
     island = int(np.argmin(sizes))
     where = ", ".join(f"{v:.1f}" for v in nodes[label == island].mean(0) * 1e3)
     raise MeshError(
-        f"head {name!r}: the mesh is in {parts} parts that share no node; the smallest has {sizes[island]} nodes "
-        f"around ({where}) mm. An island has no ground, which makes the system singular. Remove it, or join it to the head."
+        f"head {name!r}: the mesh is in {parts} parts that share no node; the smallest has "
+        f"{sizes[island]} nodes around ({where}) mm. An island has no ground, which makes the system singular. Remove "
+        "it, or join it to the head."
     )
 
 

@@ -72,8 +72,8 @@ def conductivity_of(tissue, overrides=None):
     if unknown:
         raise MeshError(
             f"conductivities: the mesh has elements of tag {', '.join(map(str, unknown))}, which no tissue of the "
-            f"table carries ({', '.join(f'{t} {n}' for t, n in TISSUE_NAMES.items())}); without a conductivity they cannot "
-            "be solved for. Remove these elements, or give the tag a value in [head.conductivities], e.g. "
+            f"table carries ({', '.join(f'{t} {n}' for t, n in TISSUE_NAMES.items())}); without a conductivity they "
+            "cannot be solved for. Remove these elements, or give the tag a value in [head.conductivities], e.g. "
             f'"{unknown[0]}" = 0.2.'
         )
     values = np.array([table[int(tag)] for tag in tags])

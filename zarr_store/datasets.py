@@ -12,6 +12,8 @@ from ..errors import StoreError
 from .atomic import atomic_write_text, disk_errors, folder_in_the_making
 from .schema import SCHEMA_VERSION
 
+_TEXTS_READ_AT_ONCE = 10_000
+
 
 def open_group(path, made_by: str, mode: str = "r") -> zarr.Group:
     """Open a store of ours: Zarr format 3, consolidated metadata, our schema.
@@ -58,7 +60,15 @@ def open_group(path, made_by: str, mode: str = "r") -> zarr.Group:
 def open_dataset(path, made_by: str) -> xr.Dataset:
     """Open a store as a Dataset; values are read when asked for. See `open_group` for the errors."""
     open_group(path, made_by)
-    return xr.open_zarr(str(path), chunks=None, consolidated=True, zarr_format=3, decode_times=False)
+    dataset = xr.open_zarr(str(path), chunks=None, consolidated=True, zarr_format=3, decode_times=False)
+    texts = [name for name, variable in dataset.variables.items() if variable.dtype.kind == "T"]
+    return dataset.assign({name: _as_objects(dataset[name]) for name in texts})
+
+
+def _as_objects(array):
+    # Zarr gives numpy's StringDType, which has no missing value: dataset.where(...) would raise on it.
+    lazy = array.size > _TEXTS_READ_AT_ONCE
+    return array.chunk().astype(object) if lazy else array.astype(object)
 
 
 def consolidate(path, order) -> None:

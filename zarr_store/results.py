@@ -225,7 +225,7 @@ def _fill_cell(values, run):
     for name in ("dropout", "l1"):
         values[f"{name}_selected"][run.at] = math.nan if labels.get(name) is None else labels[name]
     _put(values["nrmse_muscle"], run.at, run.arrays.get("nrmse_muscle"), run)
-    _put(values["prediction"], run.at, run.arrays.get("prediction"), run)
+    _put(values["prediction"], run.at, run.arrays.get("prediction"), run, along_test=True)
     _fill_repeat(values, run, repeat=run.at[3])
     basis = run.arrays.get("synergy_basis")
     if basis is not None and np.isnan(values["synergy_basis"][run.at[3]]).all():
@@ -240,7 +240,7 @@ def _fill_baseline(values, run):
         at = (run.at[0], i, run.at[1])
         values["baseline_nrmse"][at] = run.score(name)
         _put(values["baseline_nrmse_muscle"], at, run.arrays.get(f"nrmse_muscle_{name}"), run)
-        _put(values["baseline_prediction"], at, run.arrays.get(f"prediction_{name}"), run)
+        _put(values["baseline_prediction"], at, run.arrays.get(f"prediction_{name}"), run, along_test=True)
     _fill_repeat(values, run, repeat=run.at[1])
 
 
@@ -252,7 +252,7 @@ def _fill_repeat(values, run, repeat):
         if array not in run.arrays:
             continue
         new = np.full_like(values[name][repeat], -1 if name == "test_trial" else np.nan)
-        _put(new[None], (0,), run.arrays[array], run)
+        _put(new[None], (0,), run.arrays[array], run, along_test=array in ("evaluate", "measured"))
         old = values[name][repeat]
         unset = (old == -1).all() if name == "test_trial" else np.isnan(old).all()
         if not unset and not np.allclose(old, new, rtol=1e-6, atol=0, equal_nan=True):
@@ -264,12 +264,13 @@ def _fill_repeat(values, run, repeat):
         values[name][repeat] = old if not unset else new
 
 
-def _put(target, at, array, run):
-    """Copy an array of a run into its cell; a shorter first axis (a smaller test set) leaves the rest missing."""
+def _put(target, at, array, run, along_test=False):
+    """Copy an array of a run into its cell; along the test set it may be shorter, which leaves the rest missing."""
     if array is None:
         return
     cell = target[at]
-    if array.ndim != cell.ndim or array.shape[1:] != cell.shape[1:] or len(array) > len(cell):
+    shorter = along_test and array.shape[1:] == cell.shape[1:] and len(array) < len(cell)
+    if array.shape != cell.shape and not shorter:
         raise StoreError(
             f"collecting run {run.run_id}: an array of the shape {array.shape} does not fit the cell of shape "
             f"{cell.shape} in the results; it belongs to other muscles or trials. Remove the folder of the run and "

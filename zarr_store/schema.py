@@ -92,7 +92,8 @@ RESULT_VARIABLES = {
         dims=CELL_DIMS, long_name="residual variance on the training trials", comment="equation 9, in scaled units"
     ),
     "n_parameters": Variable(
-        dims=("depth", "connection"), long_name="trainable parameters", dtype="int64", missing=0, comment="0: not known yet"
+        dims=("depth", "connection"), long_name="trainable parameters", dtype="int64", missing=0,
+        comment="0: not known yet",
     ),
     "nrmse_muscle": Variable(
         dims=(*CELL_DIMS, "muscle"), long_name="normalised RMSE per muscle on the test trials", comment=_NRMSE
@@ -200,7 +201,7 @@ def empty_results(coords: dict, cross_validation: bool) -> xr.Dataset:
     return xr.Dataset(
         {name: variable.empty(sizes) for name, variable in variables.items()},
         {dim: (dim, label_array(labels), {"long_name": LABELS[dim], "units": "1"}) for dim, labels in coords.items()},
-        {**global_attrs("motorsweep results: muscle responses predicted from TMS fields")},
+        {**global_attrs("motorsweep results: muscle responses from TMS fields")},
     )
 
 

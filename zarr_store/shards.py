@@ -89,12 +89,12 @@ def read_status(study) -> np.ndarray:
 
 def _read_chunks(array):
     """Return the status of every pose, and whether it could be read."""
-    readable = np.ones(len(array), dtype=bool)
+    readable = np.ones(array.shape[0], dtype=bool)
     try:
         return array[...], readable
     except Exception:
-        status = np.full(len(array), Status.PENDING, np.int8)
-        for start in range(0, len(array), array.chunks[0]):
+        status = np.full(array.shape[0], Status.PENDING, np.int8)
+        for start in range(0, array.shape[0], array.chunks[0]):
             place = slice(start, start + array.chunks[0])
             read = _read_or_none(array, place)
             readable[place] = read is not None

@@ -24,7 +24,7 @@ COMPRESSIONS = {
     "none": (Crc32cCodec(),),
 }
 _POSES_PER_CHUNK = 16384  # of the pose matrices: 2 MiB
-_AT_DIDT = "at 1 A/us in the coil; multiply by didt in A/s and 1e-6"
+_AT_DIDT = "at 1 A/us in the coil; for another rate of change multiply by didt / (1e6 A/s)"
 FIELDS = ("e_norm", "e_field")
 _PER_POSE = {
     "status": ("int8", int(Status.PENDING), {"long_name": "state of the pose, written last", **STATUS_ATTRS}),
@@ -108,7 +108,10 @@ def create_volumes(
         _make_volumes(group, len(poses), grid.n, shard, components, COMPRESSIONS[compression])
         _add(group, "tissue", tissue, GRID_DIMS, {"long_name": "tissue tag", "units": "1"})
         _add(group, "motor_mask", motor_mask, GRID_DIMS, {"long_name": "what the networks see", "units": "1"})
-        consolidate(beside, ["pose", *GRID_DIMS, "component", "pose_matrix", "e_norm", "e_field", *_PER_POSE])
+        consolidate(
+            beside,
+            ["pose", *GRID_DIMS, "component", "pose_matrix", "e_norm", "e_field", *_PER_POSE, "tissue", "motor_mask"],
+        )
     return root["id"]
 
 

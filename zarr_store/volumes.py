@@ -144,14 +144,22 @@ def read_volumes(study, poses, variable: str = "e_norm") -> np.ndarray:
     path = locate(study, "volumes")
     array = open_group(path, "simulate")[variable]
     wanted, back = np.unique(np.asarray(poses, dtype=np.int64), return_inverse=True)
+    volumes = np.empty((len(wanted), *array.shape[1:]), np.float32)
     try:
-        volumes = array.oindex[wanted] if len(wanted) else np.empty((0, *array.shape[1:]), np.float32)
+        for first, stop in _ranges(wanted):
+            volumes[first:stop] = array[int(wanted[first]) : int(wanted[stop - 1]) + 1]
     except Exception as error:
         raise StoreError(_unreadable(path, f"poses {poses}", f"{type(error).__name__}: {error}")) from error
     lost = np.flatnonzero(~np.isfinite(volumes).reshape(len(wanted), -1).all(axis=1))
     if len(lost):
         raise StoreError(_unreadable(path, f"pose {wanted[lost[0]]}", "it is not done, or its file is gone"))
     return volumes[back]
+
+
+def _ranges(poses):
+    # Ranges of consecutive poses: Zarr reads a slice of a shard ten times as fast as the same poses by index.
+    ends = [*(np.flatnonzero(np.diff(poses) != 1) + 1), len(poses)] if len(poses) else []
+    return zip([0, *ends[:-1]], ends)
 
 
 def _unreadable(path, poses, found):

@@ -89,7 +89,7 @@ def test_a_default_and_the_same_value_in_the_file_are_one_thing():
             "[solver] kind is \"dirct\"; it must be 'auto', 'direct' or 'iterative'; did you mean",
         ),
         ("[solver]\nrtol = 2.0", "[solver] rtol is 2.0; it must be less than 1"),
-        ("[volume]\nn = 66", "[volume] n is 66; it must be a multiple of 4"),
+        ("[volume]\nn = 66", "[volume] n is 66; it must be a multiple of 32"),
         ("[volume]\nn = 64.0", "[volume] n is 64.0; it must be a whole number"),
         ("[volume]\nn = '64'", '[volume] n is "64"; it must be a whole number'),
         ("[volume]\nspacing_mm = nan", "[volume] spacing_mm is NaN; it must be a finite number"),
@@ -147,7 +147,7 @@ def test_every_fault_is_told_at_once():
     assert str(caught.value).splitlines() == [
         "study.toml: name is missing; every study needs it",
         "study.toml: seed is -1; it must be greater than or equal to 0",
-        "study.toml: [volume] n is 6; it must be a multiple of 4",
+        "study.toml: [volume] n is 6; it must be a multiple of 32",
     ]
 
 

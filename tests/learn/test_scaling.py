@@ -51,7 +51,7 @@ def test_names_the_row_that_is_not_finite(bad):
 
 
 def test_unknown_kind_lists_the_known_ones():
-    with pytest.raises(InputError, match="'robust'.*minmax, standard"):
+    with pytest.raises(InputError, match=r"'robust'.*minmax, standard"):
         fit_scaling(np.ones((2, 2)), "robust")
     with pytest.raises(InputError, match="no training rows"):
         fit_scaling(np.ones((2, 2)), rows=[])

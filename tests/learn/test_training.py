@@ -126,12 +126,12 @@ def test_a_useless_checkpoint_is_ignored_with_a_warning(damage, volumes, undistu
 def test_the_paper_s_rate_rebuilds_sparse_volumes_without_diverging(batch):
     volumes, mask = sparse_volumes(40, 16)
     scaling = fit_scaling(volumes)
-    config = AutoencoderTraining(epochs=30, batch=batch)
-    net, loss = fit_autoencoder(volumes, mask, None, config, seed=1, scaling=scaling)
+    config = AutoencoderTraining(epochs=25, batch=batch)
+    _, loss = fit_autoencoder(volumes, mask, None, config, seed=1, scaling=scaling)
+    scaled = scaling.apply(volumes)
     assert np.isfinite(loss).all()
-    power = (scaling.apply(volumes) ** 2).mean()
-    assert loss[-1] < (0.25 if batch == 4 else 0.6) * power
-    assert loss[-1] <= 1.05 * min(loss)
+    assert max(loss) <= (scaled**2).mean()  # never worse than an empty volume
+    assert loss[-1] < 0.5 * scaled.var(axis=0).mean()  # and in the end it knows more than the mean volume
 
 
 def test_rate_steps_down(volumes):

@@ -1,0 +1,254 @@
+"""What a study found, in sentences that follow from its numbers, and what they rest on."""
+
+import json
+
+import numpy as np
+
+from ..zarr_store.schema import Status
+from .evidence import CONNECTION_NAMES, INPUT_NAMES, Evidence
+
+_GENERATIVE = {
+    "synergies": "{:g} planted synergies",
+    "direct_share": "a share of {:g} of the drive by direct connections",
+    "gain_sd": "log-normal gain from trial to trial, sd {:g} for all muscles together",
+    "muscle_sd": "and sd {:g} for each muscle alone",
+    "noise_v": "measurement noise sd {:.3g} µV",
+}
+
+
+def mean_sd(scores, digits=3) -> str:
+    """Mean ± sample standard deviation over the repeats; with one repeat, no sd.
+
+    Examples
+    --------
+    >>> mean_sd(np.array([0.5, 0.52])), mean_sd(np.array([0.5]))
+    ('0.510 ± 0.014', '0.500')
+    """
+    scores = np.asarray(scores, float)
+    text = f"{scores.mean():.{digits}f}"
+    return f"{text} ± {scores.std(ddof=1):.{digits}f}" if len(scores) > 1 else text
+
+
+def summary(evidence: Evidence) -> list[str]:
+    """Sum the study up: the best model against the floors, then which input wins.
+
+    Parameters
+    ----------
+    evidence : Evidence
+
+    Returns
+    -------
+    list of str
+        Sentences; a word about what is not done yet comes last.
+
+    Examples
+    --------
+    >>> summary(read_evidence("studies/quick"))[0]        # doctest: +SKIP
+    'The best model is the 3-layer Both mapper on firing rate: NRMSE 0.500 ± 0.041 over 3 repeats, against ...'
+    """
+    models = evidence.models
+    if not models:
+        return ["No model of this study is finished yet.", *_unfinished(evidence)]
+    best = models[0]
+    repeats = f"over {len(best.scores)} repeats" if len(best.scores) > 1 else "in one repeat"
+    text = f"The best model is the {best.name} on {INPUT_NAMES.get(best.input, best.input)}: NRMSE {mean_sd(best.scores)} {repeats}"
+    floors = _floors(evidence, best)
+    text += f", against {_listed(floors)}." if floors else "."
+    return [text, *_against_floors(evidence, best), *_inputs(evidence, best), *_unfinished(evidence)]
+
+
+def _floors(evidence, best):
+    words = {
+        "mean": "the training mean",
+        "ridge": "ridge on the same codes",
+        "best_possible": "the best possible prediction",
+    }
+    found = {name: evidence.baseline(name, best.input) for name in words}
+    return [f"{scores.mean():.3f} for {words[name]}" for name, scores in found.items() if len(scores)]
+
+
+def _listed(parts):
+    return parts[0] if len(parts) == 1 else f"{', '.join(parts[:-1])} and {parts[-1]}"
+
+
+def _against_floors(evidence, best):
+    mean, ridge, floor = (evidence.baseline(name, best.input) for name in ("mean", "ridge", "best_possible"))
+    if len(mean) and best.mean >= mean.mean():
+        return ["It does not beat the training mean, so no model here has learned anything that holds on new trials."]
+    words = []
+    if len(mean) and len(floor) and mean.mean() > floor.mean():
+        way = (mean.mean() - best.mean) / (mean.mean() - floor.mean())
+        words.append(f"That is {100 * way:.0f} % of the way from the training mean to the best possible prediction.")
+    if len(ridge) and best.mean >= ridge.mean():
+        words.append("It does not beat the linear ridge, so the network adds nothing here.")
+    return words
+
+
+def _inputs(evidence, best):
+    """Compare firing rate and raw |E| for the best mapper, repeat by repeat."""
+    results = evidence.results
+    kinds = [str(kind) for kind in results["input"].values]
+    if not {"e_norm", "firing_rate"} <= set(kinds):
+        return []
+    done = (results["status"] == int(Status.DONE)).sel(depth=best.depth, connection=best.connection)
+    nrmse = results["nrmse"].sel(depth=best.depth, connection=best.connection).where(done)
+    raw, rate = (nrmse.sel(input=kind).values for kind in ("e_norm", "firing_rate"))
+    both = np.isfinite(raw) & np.isfinite(rate)
+    if not both.any():
+        return ["For this mapper only one of the two inputs is done, so they cannot be compared yet."]
+    raw, rate = raw[both], rate[both]
+    gain, wins = float(raw.mean() - rate.mean()), int((rate < raw).sum())
+    values = f"{mean_sd(rate)} with firing rate, {mean_sd(raw)} with raw |E|"
+    count = f"in {wins} of {len(rate)} repeats" if len(rate) > 1 else "in the one repeat"
+    if gain > 0:
+        text = f"Firing rate beats raw |E| for this mapper by {gain:.3f} ({100 * gain / raw.mean():.0f} %; {values}); it is lower {count}."
+        return [text + _overlap(raw, rate, "can be chance")]
+    text = f"Firing rate does not beat raw |E| for this mapper: {values}; it is lower {count}."
+    return [text + (_overlap(raw, rate, "says nothing either way") or _why_raw_can_win(evidence))]
+
+
+def _overlap(raw, rate, verdict):
+    if len(raw) == 1:
+        return f" With one repeat the spread between splits is unknown, so a small difference {verdict}."
+    if abs(raw.mean() - rate.mean()) <= raw.std(ddof=1) + rate.std(ddof=1):
+        return f" The intervals mean ± sd overlap, so by these {len(raw)} repeats alone the difference {verdict}."
+    return ""
+
+
+def _why_raw_can_win(evidence):
+    attrs = evidence.trials.attrs if evidence.trials is not None else {}
+    sigmoid = "the assumed sigmoid"
+    if "e50_v_per_m" in attrs:
+        sigmoid += (
+            f" (half at {attrs['e50_v_per_m']:.1f} V/m, slope {attrs.get('slope_v_per_m', float('nan')):.1f} V/m)"
+        )
+    return (
+        f" The intervals do not overlap. This can be so where {sigmoid} flattens fields that still tell responses apart: "
+        "what the input lost, no mapper can find again."
+    )
+
+
+def _unfinished(evidence):
+    status = evidence.results["status"].values
+    failed, pending = (int((status == int(state)).sum()) for state in (Status.FAILED, Status.PENDING))
+    if not failed and not pending:
+        return []
+    words = [f"{number} {word}" for number, word in ((pending, "pending"), (failed, "failed")) if number]
+    return [
+        f"{status.size - failed - pending} of {status.size} trainings are done ({', '.join(words)}); the means are over those."
+    ]
+
+
+def criteria_words(evidence: Evidence) -> str:
+    """Tell what BIC and AICc of this study can and cannot say."""
+    results, n = evidence.results, responses_in_training(evidence)
+    done = (results["status"] == int(Status.DONE)).values
+    parameters = np.broadcast_to(results["n_parameters"].values[None, :, :, None], done.shape)[done]
+    if not len(parameters):
+        return "No model is finished yet."
+    size = f"Nk = {n} responses" if n else "the number of responses Nk"
+    words = ["Both criteria are of the training residuals and count every weight as a free parameter."]
+    if not results["criteria_valid"].values[done].all():
+        words.append(
+            f"AICc (equation 11) needs p < Nk − 2. With {size} and p up to {parameters.max():,} it is outside its domain "
+            "where 'valid' says no: its penalty is negative there, and the number means nothing."
+        )
+    share = _penalty_share(results, done, parameters, n)
+    if share is not None:
+        words.append(f"BIC (equation 10) ranks by size: its penalty p ln(Nk) is {share} the fit term Nk ln(variance).")
+    return " ".join(words)
+
+
+def responses_in_training(evidence: Evidence) -> int:
+    """Nk: training trials times muscles; 0 where it is not known."""
+    if evidence.trials is None:
+        return 0
+    test = (evidence.results["test_trial"].values >= 0).sum(axis=1)
+    test = test[test > 0]
+    trials = evidence.trials.sizes["trial"] - int(test[0]) if len(test) else 0
+    return trials * evidence.trials.sizes["muscle"]
+
+
+def _penalty_share(results, done, parameters, n):
+    variance = results["residual_variance"].values[done]
+    if not n or not (np.isfinite(variance) & (variance > 0)).all():
+        return None
+    ratio = parameters * np.log(n) / np.maximum(np.abs(n * np.log(variance)), 1e-300)
+    low, high = ratio.min(), ratio.max()
+    return f"{low:.0f} to {high:.0f} times" if low >= 1 else None
+
+
+def assumptions(evidence: Evidence) -> list[str]:
+    """State what was assumed, not measured: threshold field, sigmoid, responses, head."""
+    words = []
+    if evidence.volumes is not None and evidence.volumes.attrs.get("head_comment"):
+        words.append(f"Head: {evidence.volumes.attrs['head_comment']}.")
+    if evidence.trials is None:
+        return words
+    attrs = evidence.trials.attrs
+    if "rmt_e_v_per_m" in attrs:
+        words.append(
+            f"Resting motor threshold (RMT): the peak |E| in the brain within the mask at the hotspot pose is "
+            f"{attrs['rmt_e_v_per_m']:.1f} V/m at 100 % RMT, which is {attrs.get('rmt_a_per_us', float('nan')):.1f} A/µs in the coil."
+        )
+    if "e50_v_per_m" in attrs:
+        words.append(
+            f"Firing rate: a sigmoid of |E|, half at E50 = {attrs['e50_v_per_m']:.1f} V/m with a slope of "
+            f"{attrs.get('slope_v_per_m', float('nan')):.1f} V/m. Its parameters are published for no human cortex; they are tied to the RMT."
+        )
+    return [*words, _responses(evidence.trials)]
+
+
+def _responses(trials):
+    if "expected_response" not in trials:
+        return "Responses: as measured; the best possible prediction is not known."
+    text = "Responses: simulated, not measured. A planted motor map turns firing rates into muscle responses"
+    try:
+        model = json.loads(trials.attrs["generative_model"])
+    except (KeyError, TypeError, ValueError):
+        return f"{text}; their mean is the best possible prediction."
+    parts = [
+        form.format(model[key] * (1e6 if key == "noise_v" else 1)) for key, form in _GENERATIVE.items() if key in model
+    ]
+    return f"{text} ({', '.join(parts)}); their mean given pose and intensity is the best possible prediction."
+
+
+def facts(evidence: Evidence) -> list[tuple[str, str]]:
+    """Head, coil, poses, grid and trials: (what, value) pairs."""
+    rows = _volume_facts(evidence.volumes) if evidence.volumes is not None else []
+    rows += _trial_facts(evidence.trials) if evidence.trials is not None else []
+    results = evidence.results
+    models = " and ".join(f"{depth}" for depth in results["depth"].values)
+    connections = ", ".join(CONNECTION_NAMES.get(str(each), str(each)) for each in results["connection"].values)
+    return [*rows, ("Models", f"{models} layers; {connections}; {results.sizes['repeat']} repeats of the test split")]
+
+
+def _volume_facts(volumes):
+    attrs, n, axis = volumes.attrs, volumes.sizes["x"], volumes["x"].values * 1e3
+    status = volumes["status"].values
+    head = str(attrs.get("head_name", "unknown"))
+    if "head_tets" in attrs:
+        head += f", {int(attrs['head_nodes']):,} nodes, {int(attrs['head_tets']):,} tetrahedra"
+    poses = f"{len(status)}, of which {int((status == int(Status.DONE)).sum())} solved"
+    residual = volumes["residual"].values[status == int(Status.DONE)] if "residual" in volumes else np.empty(0)
+    if np.isfinite(residual).any():
+        poses += f"; largest relative residual {np.nanmax(residual):.1e}"
+    mask = int(volumes["motor_mask"].values.sum())
+    return [
+        ("Head", head),
+        ("Coil", str(attrs.get("coil_name", "unknown"))),
+        ("Poses", poses),
+        ("Volumes", f"{n} × {n} × {n} voxels of {abs(axis[1] - axis[0]):.3g} mm; motor mask {mask:,} voxels"),
+    ]
+
+
+def _trial_facts(trials):
+    percent, counts = np.unique(trials["intensity_percent_rmt"].values, return_counts=True)
+    deal = (
+        ", ".join(f"{count} at {each:g} %" for each, count in zip(percent, counts))
+        if len(percent) < 9
+        else "many intensities"
+    )
+    left = int(trials.attrs.get("left_out_trials", 0))
+    text = f"{trials.sizes['trial']} ({deal} RMT), {trials.sizes['muscle']} muscles"
+    return [("Trials", text + (f"; {left} left out, as their poses failed" if left else ""))]

@@ -1,0 +1,244 @@
+"""The report of a study: one HTML file that needs nothing else, and its pictures beside it."""
+
+import base64
+import shlex
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+
+import jinja2
+
+from ..zarr_store.schema import Status
+from ..zarr_store.study import Study, atomic_write_bytes, atomic_write_text
+from . import report_tables as tables
+from .evidence import CONNECTION_NAMES, INPUT_NAMES, Evidence, read_evidence
+from .field_figure import field_pictures, field_view
+from .figures import complexity_picture, loss_pictures, muscle_picture, prediction_pictures
+from .findings import assumptions, criteria_words, facts, responses_in_training, summary
+from .timeline import stage_rows, timeline_picture
+
+_SHOWN_FAILURES = 50
+
+
+@dataclass(frozen=True, kw_only=True)
+class Section:
+    """A part of the page.
+
+    Attributes
+    ----------
+    id, title : str
+    paragraphs : list of str
+        Text; escaped by the template.
+    tables : list of Markup
+    pictures : list of Picture
+    columns : int
+        Pictures side by side on a wide page.
+    notes : list of str
+        Small print below, such as what is missing.
+    """
+
+    id: str
+    title: str
+    paragraphs: list = field(default_factory=list)
+    tables: list = field(default_factory=list)
+    pictures: list = field(default_factory=list)
+    columns: int = 1
+    notes: list = field(default_factory=list)
+
+
+def write_report(study: Study) -> Path:
+    """Write the report of a study: ``report/index.html``, and every picture as PNG beside it.
+
+    The page is one file without scripts or links to elsewhere, for light and dark screens, wide and narrow. What is
+    not done yet is named as such; a new report takes the place of the old one only when it is whole.
+
+    Parameters
+    ----------
+    study : Study or path-like
+        Its results must be collected.
+
+    Returns
+    -------
+    Path
+        The page.
+
+    Raises
+    ------
+    StoreError
+        Where there are no results yet, a record is damaged, or the disk refuses.
+
+    Examples
+    --------
+    >>> write_report(Study("studies/quick"))        # doctest: +SKIP
+    PosixPath('.../studies/quick/report/index.html')
+    """
+    evidence = read_evidence(study)
+    sections = [
+        _scores(evidence), _validation(evidence), _criteria(evidence), _field(evidence), _predictions(evidence), _complexity(evidence),
+        _losses(evidence), _failures(evidence), _runs(evidence), _rests_on(evidence),
+    ]  # fmt: skip
+    sections = [section for section in sections if section is not None]
+    page = evidence.study.report / "index.html"
+    for section in sections:
+        for picture in section.pictures:
+            atomic_write_bytes(page.with_name(f"{picture.name}.png"), picture.light)
+    atomic_write_text(page, _render(evidence, sections))
+    return page
+
+
+def _render(evidence, sections):
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(Path(__file__).with_name("templates")),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters["png"] = lambda data: "data:image/png;base64," + base64.b64encode(data).decode("ascii")
+    written = datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC")
+    source = evidence.results.attrs.get("source", "motorsweep")
+    return environment.get_template("report.html").render(
+        name=evidence.name, summary=summary(evidence), sections=sections, written=written, source=source
+    )
+
+
+# ---- sections, in the order of the page -----------------------------------------------------------------------------
+
+
+def _scores(evidence: Evidence):
+    repeats = evidence.results.sizes["repeat"]
+    spread = f"mean ± sd over {repeats} repeats of the test split" if repeats > 1 else "one repeat, so no sd"
+    text = f"NRMSE on the test trials (equation 7), {spread}; lower is better, the best of each input is marked."
+    notes = [
+        "In grey, Table 1 of the paper: measured responses of another subject. The pattern can be compared, the values cannot."
+    ]
+    shown = [tables.nrmse_table(evidence)]
+    return Section(id="table-1", title="Table 1. Scores", paragraphs=[text], tables=shown, notes=notes)
+
+
+def _validation(evidence):
+    shown = [tables.validation_table(evidence), tables.chosen_table(evidence)]
+    if None in shown:
+        return None
+    text = (
+        f"{evidence.results.sizes['fold']} folds within the calibration trials of each repeat. Above, the mean NRMSE on the "
+        "validation trials over all models, repeats and folds, and how many final models took each pair; below, the pair "
+        "that each model took, where repeats differ with their number."
+    )
+    return Section(id="validation", title="Cross-validation", paragraphs=[text], tables=shown)
+
+
+def _criteria(evidence):
+    n = responses_in_training(evidence)
+    text = (
+        "BIC = Nk ln(variance) + p ln(Nk) and AICc = Nk ln(variance) + Nk (p + Nk) / (Nk − p − 2), equations 10 and 11"
+    )
+    text += f"; Nk = {n:,} responses, mean over repeats." if n else "; mean over repeats."
+    caution = "Caution: " + criteria_words(evidence)
+    return Section(
+        id="table-2",
+        title="Table 2. Information criteria",
+        paragraphs=[text, caution],
+        tables=[tables.criteria_table(evidence)],
+    )
+
+
+def _field(evidence):
+    view, why = field_view(evidence.volumes, evidence.trials)
+    title = "Fig. 1. Field and firing rate"
+    if view is None:
+        return Section(id="fig-1", title=title, notes=[f"Not drawn. {why}"])
+    pictures = field_pictures(view)
+    return Section(id="fig-1", title=title, paragraphs=[view.sentence()], pictures=pictures, columns=3)
+
+
+def _predictions(evidence):
+    pictures, missing = prediction_pictures(evidence)
+    muscles = muscle_picture(evidence)
+    pictures += [] if muscles is None else [muscles]
+    kind = INPUT_NAMES.get(evidence.shown_input, evidence.shown_input)
+    text = (
+        f"Test set of repeat {evidence.results['repeat'].values[0]}, {evidence.shown_depth}-layer mappers on {kind}: what the "
+        "muscles did and what each model said."
+    )
+    title = "Fig. 3. Measured and predicted responses"
+    return Section(id="fig-3", title=title, paragraphs=[text], pictures=pictures, columns=2, notes=missing)
+
+
+def _complexity(evidence):
+    picture = complexity_picture(evidence)
+    title = "Fig. 4. Score against size"
+    if picture is None:
+        return Section(id="fig-4", title=title, notes=["No model is done yet."])
+    text = "Each point is a model; the lines are what needs no network. Ridge has a line for each input."
+    return Section(id="fig-4", title=title, paragraphs=[text], pictures=[picture])
+
+
+def _losses(evidence):
+    pictures = loss_pictures(evidence)
+    if not pictures:
+        return None
+    text = "Loss of each epoch on the training trials, one line a repeat."
+    return Section(id="losses", title="Losses", paragraphs=[text], pictures=pictures, columns=2)
+
+
+def _failures(evidence):
+    rows = _failed_poses(evidence) + _failed_runs(evidence)
+    if not rows:
+        return None
+    shown, more = rows[:_SHOWN_FAILURES], len(rows) - _SHOWN_FAILURES
+    notes = [f"And {more} more; motorsweep status --failed lists all."] if more > 0 else []
+    text = f"{len(rows)} failed. Try them again with: motorsweep run STUDY.toml --retry-failed"
+    table = tables.table_of(shown, name="failures", stub="What", words=["Why", "More"])
+    return Section(id="failures", title="Failures", paragraphs=[text], tables=[table], notes=notes)
+
+
+def _failed_poses(evidence):
+    if evidence.volumes is None:
+        return []
+    status = evidence.volumes["status"].values
+    reasons = evidence.volumes["reason"].values if "reason" in evidence.volumes else [""] * len(status)
+    failed = [number for number, state in enumerate(status) if int(state) == int(Status.FAILED)]
+    return [{"What": f"pose {number}", "Why": str(reasons[number]), "More": "–"} for number in failed]
+
+
+def _failed_runs(evidence):
+    folder = shlex.quote(str(evidence.study.folder))
+    return [
+        {"What": _run_name(record), "Why": record["reason"], "More": f"motorsweep show {folder} {run_id}"}
+        for run_id, record in evidence.records.items()
+        if record["status"] == "failed"
+    ]
+
+
+def _run_name(record):
+    labels = record["labels"]
+    words = [record["kind"]] + ([f"{labels['depth']}-layer"] if labels.get("depth") else [])
+    if labels.get("connection"):
+        words.append(CONNECTION_NAMES.get(labels["connection"], labels["connection"]))
+    name = f"{' '.join(words)} on {INPUT_NAMES.get(labels.get('input'), labels.get('input'))}, repeat {labels.get('repeat')}"
+    return name if labels.get("fold") is None else f"{name}, fold {labels['fold']}"
+
+
+def _runs(evidence):
+    rows, picture = stage_rows(evidence.events), timeline_picture(evidence.events)
+    shown = [table for table in (tables.stage_table(rows), tables.version_table(evidence)) if table is not None]
+    places = dict.fromkeys(str(event["executor"]) for event in evidence.events if event.get("executor"))
+    text = f"Ran on: {'; '.join(places)}." if places else "There are no events in the study's folder."
+    return Section(
+        id="runs",
+        title="What ran, where, how long",
+        paragraphs=[text],
+        tables=shown,
+        pictures=[picture] if picture else [],
+    )
+
+
+def _rests_on(evidence):
+    rows = [{"What": what, "Value": value} for what, value in facts(evidence)]
+    return Section(
+        id="assumptions",
+        title="What it rests on",
+        paragraphs=assumptions(evidence),
+        tables=[tables.table_of(rows, name="facts", stub="What", words=["Value"])],
+    )
