@@ -145,28 +145,27 @@ has_wheel() { compgen -G "$wheels/*.whl" >/dev/null; }
 
 # The requirements of motorsweep and of the extras asked for, one a line, without those that are not installed plainly.
 requirements() {
-    $venv/bin/python - "$@" <<'PYTHON'
+    "$python" - "$@" <<'PYTHON'
 import re, sys, tomllib
 
 project = tomllib.load(open("pyproject.toml", "rb"))["project"]
 extras = project["optional-dependencies"]
 unknown = sorted(set(sys.argv[1:]) - set(extras))
 if unknown:
-    sys.exit(f"no extra called {', '.join(unknown)}; there are {', '.join(extras)}")
+    sys.exit(f"set-up stopped: no extra is called {', '.join(unknown)}; there are {', '.join(extras)}")
 wanted = [*project["dependencies"], *(name for extra in sys.argv[1:] for name in extras[extra])]
 apart = {"torch", "petsc4py", "horovod"}
 print("\n".join(name for name in wanted if re.match(r"[\w.-]+", name)[0] not in apart))
 PYTHON
 }
 
-pip() { $venv/bin/python -m pip "$@" --no-input --disable-pip-version-check; }
+pip() { $venv/bin/python -m pip "$@" --no-input --disable-pip-version-check --progress-bar off; }
 
 # Show the end of a step's output where the step failed.
 failed() { tail -n 25 "${2:-$log}" >&2; fail "$1; all that was said: ${2:-$log}"; }
 
 install_python_packages() {
-    local torch=${TORCH:-torch==$(pinned torch)} index=() needed builder=
-    needed=$(requirements "$@") || exit 2
+    local packages=$1 torch=${TORCH:-torch==$(pinned torch)} index=() builder=
     [ -z "${TORCH_INDEX:-}" ] || index=(--extra-index-url "$TORCH_INDEX")
     grep -vE '^(torch|petsc4py|horovod)==' constraints.txt >$venv/constraints.txt
     wheels=$cache/wheels/petsc4py-$petsc_version-$(printf '%s\n' "$petsc_dir" "${PETSC_ARCH:-}" "$petsc4py" \
@@ -183,7 +182,7 @@ install_python_packages() {
     say "installing $torch and the pinned packages (log: $log)"
     # shellcheck disable=SC2086  # one requirement a line, none with a blank in it
     pip install --no-compile --constraint $venv/constraints.txt "${index[@]}" "$torch" \
-        "setuptools==$(pinned setuptools)" $needed >"$log" 2>&1 || failed "pip could not install the Python packages"
+        "setuptools==$(pinned setuptools)" $packages >"$log" 2>&1 || failed "pip could not install the Python packages"
     compile_modules
     [ -z "$builder" ] || wait "$builder" || failed "petsc4py could not be built" "$log.petsc4py"
     trap - EXIT
@@ -216,7 +215,7 @@ link_pygalmesh() {
 }
 
 main() {
-    local extras=("$@")
+    local extras=("$@") packages
     done_before "${extras[@]}" && return
     exec 9<setup.sh   # one set-up at a time in this folder
     if command -v flock >/dev/null; then flock 9; fi
@@ -226,16 +225,17 @@ main() {
     [ ${#missing[@]} -eq 0 ] || install_missing
     require_system
     find_petsc
-    # Extras of earlier set-ups stay: make run after make test takes nothing away. Without a stamp, a set-up was broken
-    # off and any package may be half there.
-    if [ -f $stamp ] && same_python; then
-        mapfile -t extras < <({ sed 1d $stamp; printf '%s\n' "${extras[@]}"; } | sed '/^$/d' | sort -u)
-    else
+    # Extras of earlier set-ups stay: make run after make test takes nothing away.
+    [ ! -f $stamp ] || mapfile -t extras < <({ sed 1d $stamp; printf '%s\n' "${extras[@]}"; } | sed '/^$/d' | sort -u)
+    packages=$(requirements "${extras[@]}") || exit 2
+    case " ${extras[*]} " in *" cluster "*) say "horovod is left out: it is compiled where it is used" ;; esac
+    # Without a stamp, a set-up was broken off and any package may be half there.
+    if ! [ -f $stamp ] || ! same_python; then
         [ ! -e $venv ] || say "$venv is of a broken-off set-up or of another Python: making it anew"
         "$python" -m venv --clear $venv || fail "$python could not make a virtual environment in $venv"
     fi
     rm -f $stamp
-    install_python_packages "${extras[@]}"
+    install_python_packages "$packages"
     link_pygalmesh
     { state | sha256sum; printf '%s\n' "${extras[@]}"; } >$stamp.new
     mv $stamp.new $stamp

@@ -1,6 +1,7 @@
 """Answers of the questions ``status``, ``show`` and ``verify``: values with lines for people and a dict for scripts."""
 
 import json
+import shutil
 from collections import Counter, defaultdict
 from dataclasses import dataclass, field
 
@@ -242,8 +243,6 @@ class Damage:
 
 
 def _read_through(name, path, opener, study, repair):
-    import shutil
-
     try:
         opener(study).load()
     except Exception as error:
@@ -270,4 +269,5 @@ def _runs(study, repair):
             problems.append(f"run {run_id}: {error}")
             if repair:
                 study.record(run_id).unlink(missing_ok=True)
+                shutil.rmtree(study.codes / run_id, ignore_errors=True)
     return count, problems

@@ -15,8 +15,8 @@ from .drawing import (
     PAPER,
     QUIET,
     SIZE,
+    SKY,
     TISSUE,
-    VERMILLION,
     colour_bar,
     dress,
     legend_of,
@@ -31,7 +31,7 @@ PLANES = (
     ("sagittal", 0, (1, 2), "PAIS"),
 )
 _AXES = "xyz"
-_MASK = VERMILLION
+_MASK = SKY  # stands out from the colours of the field
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,13 +66,11 @@ class FieldView:
     def sentence(self) -> str:
         """Say what is shown, for the caption."""
         where = ", ".join(f"{axis[i]:.0f}" for axis, i in zip(self.axes_mm, self.peak))
+        side = "; the left of the head is on the left" if self.anatomical else ""
         return (
-            f"Pose {self.pose} (hotspot) at {self.percent:g} % RMT. Planes through the largest |E| in grey matter within "
-            f"the mask, {self.e_norm[self.peak]:.1f} V/m at ({where}) mm. Colours in the brain only; the left of the "
-            "head is on the left."
-            if self.anatomical
-            else f"Pose {self.pose} at {self.percent:g} % RMT. Planes through the largest |E| in the mask, "
-            f"{self.e_norm[self.peak]:.1f} V/m at ({where}) mm. Colours in the brain only."
+            f"Pose {self.pose} (hotspot) at {self.percent:g} % RMT, the middle one of the intensities used. Planes "
+            f"through the largest |E| in grey matter within the mask, {self.e_norm[self.peak]:.1f} V/m at ({where}) "
+            f"mm. Colours in the brain only{side}."
         )
 
 

@@ -94,7 +94,7 @@ def _trial_order(evidence, results, measured, there):
 
 def _heat_map(panel, order, edges, muscles, top):
     title, values, name = panel
-    figure = new_figure(0.95 + 0.135 * max(len(muscles), 6))
+    figure = new_figure(0.95 + 0.135 * max(len(muscles), 9))
     axes = dress(
         figure.add_subplot(), title, "test trial, by intensity (% RMT) and size" if edges else "test trial, by size"
     )
@@ -225,8 +225,11 @@ def _complexity_key(evidence, models):
 
 def loss_pictures(evidence: Evidence):
     """Draw the loss of each epoch, small multiples: autoencoders by input, final mappers by depth and connection."""
-    curves = [(record["kind"], record["labels"], np.array(record["loss"], float)) for record in evidence.records.values()
-              if record["status"] == "done" and record["labels"].get("fold") is None and len(record.get("loss") or []) > 1]  # fmt: skip
+    curves = [
+        (record["kind"], record["labels"], np.array(record["loss"], float))
+        for record in evidence.records.values()
+        if record["labels"].get("fold") is None and len(record.get("loss") or []) > 1
+    ]
     inputs = [str(kind) for kind in evidence.results["input"].values]
     coders = {
         (INPUT_NAMES.get(k, k),): [c for c in curves if c[0] == "autoencoder" and c[1]["input"] == k] for k in inputs

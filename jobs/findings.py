@@ -51,7 +51,8 @@ def summary(evidence: Evidence) -> list[str]:
         return ["No model of this study is finished yet.", *_unfinished(evidence)]
     best = models[0]
     repeats = f"over {len(best.scores)} repeats" if len(best.scores) > 1 else "in one repeat"
-    text = f"The best model is the {best.name} on {INPUT_NAMES.get(best.input, best.input)}: NRMSE {mean_sd(best.scores)} {repeats}"
+    text = f"The best model is the {best.name} on {INPUT_NAMES.get(best.input, best.input)}: "
+    text += f"NRMSE {mean_sd(best.scores)} {repeats}"
     floors = _floors(evidence, best)
     text += f", against {_listed(floors)}." if floors else "."
     return [text, *_against_floors(evidence, best), *_inputs(evidence, best), *_unfinished(evidence)]
@@ -101,7 +102,8 @@ def _inputs(evidence, best):
     values = f"{mean_sd(rate)} with firing rate, {mean_sd(raw)} with raw |E|"
     count = f"in {wins} of {len(rate)} repeats" if len(rate) > 1 else "in the one repeat"
     if gain > 0:
-        text = f"Firing rate beats raw |E| for this mapper by {gain:.3f} ({100 * gain / raw.mean():.0f} %; {values}); it is lower {count}."
+        share = f"{gain:.3f}, {100 * gain / raw.mean():.0f} %"
+        text = f"Firing rate beats raw |E| for this mapper by {share} ({values}); it is lower {count}."
         return [text + _overlap(raw, rate, "can be chance")]
     text = f"Firing rate does not beat raw |E| for this mapper: {values}; it is lower {count}."
     return [text + (_overlap(raw, rate, "says nothing either way") or _why_raw_can_win(evidence))]
@@ -123,8 +125,8 @@ def _why_raw_can_win(evidence):
             f" (half at {attrs['e50_v_per_m']:.1f} V/m, slope {attrs.get('slope_v_per_m', float('nan')):.1f} V/m)"
         )
     return (
-        f" The intervals do not overlap. This can be so where {sigmoid} flattens fields that still tell responses apart: "
-        "what the input lost, no mapper can find again."
+        f" The intervals do not overlap. This can be so where {sigmoid} flattens fields that still tell responses "
+        "apart: what the input lost, no mapper can find again."
     )
 
 
@@ -134,9 +136,8 @@ def _unfinished(evidence):
     if not failed and not pending:
         return []
     words = [f"{number} {word}" for number, word in ((pending, "pending"), (failed, "failed")) if number]
-    return [
-        f"{status.size - failed - pending} of {status.size} trainings are done ({', '.join(words)}); the means are over those."
-    ]
+    done = f"{status.size - failed - pending} of {status.size} trainings are done ({', '.join(words)})"
+    return [f"{done}; the means are over those." if failed + pending < status.size else f"{done}."]
 
 
 def criteria_words(evidence: Evidence) -> str:
@@ -146,12 +147,12 @@ def criteria_words(evidence: Evidence) -> str:
     parameters = np.broadcast_to(results["n_parameters"].values[None, :, :, None], done.shape)[done]
     if not len(parameters):
         return "No model is finished yet."
-    size = f"Nk = {n} responses" if n else "the number of responses Nk"
+    size = f"Nk = {n:,} responses" if n else "the number of responses Nk"
     words = ["Both criteria are of the training residuals and count every weight as a free parameter."]
     if not results["criteria_valid"].values[done].all():
         words.append(
-            f"AICc (equation 11) needs p < Nk − 2. With {size} and p up to {parameters.max():,} it is outside its domain "
-            "where 'valid' says no: its penalty is negative there, and the number means nothing."
+            f"AICc (equation 11) needs p < Nk − 2. With {size} and p up to {parameters.max():,} it is outside its "
+            "domain where “valid” says no: its penalty is negative there, and the number means nothing."
         )
     share = _penalty_share(results, done, parameters, n)
     if share is not None:
@@ -189,12 +190,14 @@ def assumptions(evidence: Evidence) -> list[str]:
     if "rmt_e_v_per_m" in attrs:
         words.append(
             f"Resting motor threshold (RMT): the peak |E| in the brain within the mask at the hotspot pose is "
-            f"{attrs['rmt_e_v_per_m']:.1f} V/m at 100 % RMT, which is {attrs.get('rmt_a_per_us', float('nan')):.1f} A/µs in the coil."
+            f"{attrs['rmt_e_v_per_m']:.1f} V/m at 100 % RMT, which takes "
+            f"{attrs.get('rmt_a_per_us', float('nan')):.1f} A/µs in the coil."
         )
     if "e50_v_per_m" in attrs:
         words.append(
             f"Firing rate: a sigmoid of |E|, half at E50 = {attrs['e50_v_per_m']:.1f} V/m with a slope of "
-            f"{attrs.get('slope_v_per_m', float('nan')):.1f} V/m. Its parameters are published for no human cortex; they are tied to the RMT."
+            f"{attrs.get('slope_v_per_m', float('nan')):.1f} V/m. "
+            "Its parameters are published for no human cortex; they are tied to the RMT."
         )
     return [*words, _responses(evidence.trials)]
 
@@ -220,7 +223,7 @@ def facts(evidence: Evidence) -> list[tuple[str, str]]:
     results = evidence.results
     models = " and ".join(f"{depth}" for depth in results["depth"].values)
     connections = ", ".join(CONNECTION_NAMES.get(str(each), str(each)) for each in results["connection"].values)
-    return [*rows, ("Models", f"{models} layers; {connections}; {results.sizes['repeat']} repeats of the test split")]
+    return [*rows, ("Models", f"{models} layers; {connections}; test splits: {results.sizes['repeat']}")]
 
 
 def _volume_facts(volumes):

@@ -69,7 +69,8 @@ class StageResult:
         """
         unit = f" {self.unit}" if self.unit else ""
         if self.skipped and not (self.done or self.failed):
-            text = f"nothing to do: all {self.skipped}{unit} are done already"
+            what = "it is" if self.skipped == 1 else f"all {self.skipped}{unit} are"
+            text = f"nothing to do: {what} done already"
         else:
             text = f"{self.done}{unit} done in {self.seconds:.1f} s"
             text += f", {self.skipped} done before" if self.skipped else ""

@@ -53,8 +53,7 @@ def collect(config, options=RunOptions()) -> StageResult:
 
 def report(config, options=RunOptions()) -> StageResult:
     """Write the report from the results; as `simulate`."""
-    with _coordinator(config, options) as coordinator:
-        return _report(coordinator)
+    return _one(config, options, "report")
 
 
 def run(config, options=RunOptions()):
@@ -71,9 +70,8 @@ def run(config, options=RunOptions()):
         As each stage ends.
     """
     with _coordinator(config, options) as coordinator:
-        for verb in ("simulate", "encode", "train", "collect"):
+        for verb in ("simulate", "encode", "train", "collect", "report"):
             yield getattr(coordinator, verb)()
-        yield _report(coordinator)
 
 
 def status(study_folder, failed=False) -> StudyStatus:
@@ -111,14 +109,3 @@ def _coordinator(config, options):
 def _one(config, options, verb):
     with _coordinator(config, options) as coordinator:
         return getattr(coordinator, verb)()
-
-
-def _report(coordinator):
-    import time
-
-    from .report import write_report
-
-    began = time.monotonic()
-    path = write_report(coordinator.study)
-    seconds = time.monotonic() - began
-    return StageResult(verb="report", unit="report", done=1, seconds=seconds, note=str(path))

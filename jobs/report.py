@@ -74,8 +74,8 @@ def write_report(study: Study) -> Path:
     """
     evidence = read_evidence(study)
     sections = [
-        _scores(evidence), _validation(evidence), _criteria(evidence), _field(evidence), _predictions(evidence), _complexity(evidence),
-        _losses(evidence), _failures(evidence), _runs(evidence), _rests_on(evidence),
+        _scores(evidence), _validation(evidence), _criteria(evidence), _field(evidence), _predictions(evidence),
+        _complexity(evidence), _losses(evidence), _failures(evidence), _runs(evidence), _rests_on(evidence),
     ]  # fmt: skip
     sections = [section for section in sections if section is not None]
     page = evidence.study.report / "index.html"
@@ -110,8 +110,11 @@ def _scores(evidence: Evidence):
     spread = f"mean ± sd over {repeats} repeats of the test split" if repeats > 1 else "one repeat, so no sd"
     text = f"NRMSE on the test trials (equation 7), {spread}; lower is better, the best of each input is marked."
     notes = [
-        "In grey, Table 1 of the paper: measured responses of another subject. The pattern can be compared, the values cannot."
+        "In grey, Table 1 of the paper: measured responses of another subject. The pattern can be compared, the values "
+        "cannot."
     ]
+    if 0 < len(evidence.models) and min(len(model.scores) for model in evidence.models) < repeats:
+        notes.append(f"In brackets: how many of the {repeats} repeats are done, where some are not.")
     shown = [tables.nrmse_table(evidence)]
     return Section(id="table-1", title="Table 1. Scores", paragraphs=[text], tables=shown, notes=notes)
 
@@ -121,9 +124,9 @@ def _validation(evidence):
     if None in shown:
         return None
     text = (
-        f"{evidence.results.sizes['fold']} folds within the calibration trials of each repeat. Above, the mean NRMSE on the "
-        "validation trials over all models, repeats and folds, and how many final models took each pair; below, the pair "
-        "that each model took, where repeats differ with their number."
+        f"{evidence.results.sizes['fold']} folds within the calibration trials of each repeat. Above, the mean NRMSE "
+        "on the validation trials over all models, repeats and folds, and how many final models took each pair; below, "
+        "the pair that each model took, where repeats differ with their number."
     )
     return Section(id="validation", title="Cross-validation", paragraphs=[text], tables=shown)
 
@@ -158,8 +161,8 @@ def _predictions(evidence):
     pictures += [] if muscles is None else [muscles]
     kind = INPUT_NAMES.get(evidence.shown_input, evidence.shown_input)
     text = (
-        f"Test set of repeat {evidence.results['repeat'].values[0]}, {evidence.shown_depth}-layer mappers on {kind}: what the "
-        "muscles did and what each model said."
+        f"Test set of repeat {evidence.results['repeat'].values[0]}, {evidence.shown_depth}-layer mappers on {kind}: "
+        "what the muscles did and what each model said."
     )
     title = "Fig. 3. Measured and predicted responses"
     return Section(id="fig-3", title=title, paragraphs=[text], pictures=pictures, columns=2, notes=missing)
@@ -170,7 +173,8 @@ def _complexity(evidence):
     title = "Fig. 4. Score against size"
     if picture is None:
         return Section(id="fig-4", title=title, notes=["No model is done yet."])
-    text = "Each point is a model; the lines are what needs no network. Ridge has a line for each input."
+    text = "Each point is a model; the lines are what needs no network."
+    text += " Ridge has a line for each input, in its colour." if evidence.results.sizes["input"] > 1 else ""
     return Section(id="fig-4", title=title, paragraphs=[text], pictures=[picture])
 
 
@@ -216,13 +220,16 @@ def _run_name(record):
     words = [record["kind"]] + ([f"{labels['depth']}-layer"] if labels.get("depth") else [])
     if labels.get("connection"):
         words.append(CONNECTION_NAMES.get(labels["connection"], labels["connection"]))
-    name = f"{' '.join(words)} on {INPUT_NAMES.get(labels.get('input'), labels.get('input'))}, repeat {labels.get('repeat')}"
+    kind = labels.get("input")
+    name = f"{' '.join(words)} on {INPUT_NAMES.get(kind, kind)}, repeat {labels.get('repeat')}"
     return name if labels.get("fold") is None else f"{name}, fold {labels['fold']}"
 
 
 def _runs(evidence):
     rows, picture = stage_rows(evidence.events), timeline_picture(evidence.events)
-    shown = [table for table in (tables.stage_table(rows), tables.version_table(evidence)) if table is not None]
+    words = ["Pieces", "Slowest task"]
+    stages = tables.table_of(rows, name="stages", stub="Stage", words=words) if rows else None
+    shown = [table for table in (stages, tables.version_table(evidence)) if table is not None]
     places = dict.fromkeys(str(event["executor"]) for event in evidence.events if event.get("executor"))
     text = f"Ran on: {'; '.join(places)}." if places else "There are no events in the study's folder."
     return Section(

@@ -1,4 +1,4 @@
-"""The tables of the report, typeset by great-tables; their colours are the page's, so that they work in the dark too."""
+"""The tables of the report, typeset by great-tables; their colours are the page's, light or dark."""
 
 import re
 from collections import Counter
@@ -131,7 +131,7 @@ def _cell(evidence, kind, depth, connection, scores):
     if found is None:
         return "failed" if (status == int(Status.FAILED)).any() else "pending"
     text = mean_sd(found)
-    return text if len(found) == len(status) else f"{text} ({len(found)} of {len(status)})"
+    return text if len(found) == len(status) else f"{text} ({len(found)}/{len(status)})"
 
 
 def _best_marks(rows, kinds, scores):
@@ -270,16 +270,9 @@ def chosen_table(evidence: Evidence):
             cell = results.sel(input=kind, depth=depth, connection=connection)
             pairs = zip(cell["dropout_selected"].values, cell["l1_selected"].values, strict=True)
             texts = Counter(f"{dropout:g}, {l1:g}" if np.isfinite(dropout) else "pending" for dropout, l1 in pairs)
-            row[_heading(str(kind))] = "; ".join(
-                t if n == 1 and len(texts) == 1 else f"{t} ({n}×)" for t, n in texts.items()
-            )
+            row[_heading(str(kind))] = "; ".join(t if len(texts) == 1 else f"{t} ({n}×)" for t, n in texts.items())
         rows.append(row)
     return table_of(rows, name="chosen", stub="Model")
-
-
-def stage_table(rows):
-    """What ran, how long: see :func:`.timeline.stage_rows`."""
-    return table_of(rows, name="stages", stub="Stage", words=["Pieces", "Slowest task"]) if rows else None
 
 
 def version_table(evidence: Evidence):

@@ -5,6 +5,7 @@ import shutil
 import time
 from dataclasses import replace
 
+from .. import __version__
 from ..errors import StoreError
 from ..hpc.encode import EncodeTask, SplitConfig, encode_run
 from ..hpc.events import EventLog, Progress
@@ -16,6 +17,7 @@ from ..hpc.sweep import Sweep
 from ..hpc.train import TrainTask, train_run
 from ..hpc.trials import expected_trials_id, prepare_trials
 from ..learn.training import AutoencoderTraining, MapperTraining
+from ..zarr_store.ids import folder_id
 from ..zarr_store.results import ResultPlan
 from ..zarr_store.results import collect as collect_results
 from ..zarr_store.runs import read_record, run_state, write_failure
@@ -209,13 +211,20 @@ class Coordinator:
 
     def collect(self):
         """Build results.zarr from the records."""
-        began = time.monotonic()
+        began, before = time.monotonic(), folder_id(self.study.results)
         dataset = collect_results(self.study, self.result_plan())
-        done = int((dataset["status"].values == int(Status.DONE)).sum())
-        note = str(self.study.results)
-        failed = int((dataset["status"].values == int(Status.FAILED)).sum())
-        seconds = time.monotonic() - began
-        return StageResult(verb="collect", unit="models", done=done, failed=failed, seconds=seconds, note=note)
+        status = dataset["status"].values
+        done, failed = int((status == int(Status.DONE)).sum()), int((status == int(Status.FAILED)).sum())
+        same = folder_id(self.study.results) == before
+        return StageResult(
+            verb="collect",
+            unit="models",
+            done=0 if same else done,
+            skipped=done if same else 0,
+            failed=failed,
+            seconds=time.monotonic() - began,
+            note=str(self.study.results),
+        )
 
     def result_plan(self):
         """Which run fills which cell of the results."""
@@ -245,6 +254,23 @@ class Coordinator:
                 "coil": volumes["notes"]["coil_name"],
             },
         )
+
+    # ---- report ------------------------------------------------------------------------------------------------
+
+    def report(self):
+        """Write the report, unless the one that is there was made from the same results by the same version."""
+        from .report import write_report
+
+        began, stamp = time.monotonic(), self.study.report / "made-from.txt"
+        made_from = f"{__version__} {folder_id(self.study.results)}"
+        page = self.study.report / "index.html"
+        fresh = page.exists() and stamp.exists() and stamp.read_text() == made_from
+        if not fresh:
+            page = write_report(self.study)
+            atomic_write_text(stamp, made_from)
+        seconds = time.monotonic() - began
+        counts = {"skipped": 1} if fresh else {"done": 1}
+        return StageResult(verb="report", unit="report", **counts, seconds=seconds, note=str(page))
 
     # ---- farm --------------------------------------------------------------------------------------------------
 

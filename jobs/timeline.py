@@ -129,8 +129,10 @@ def timeline_picture(events):
     _draw_bars(axes, spans, workers, place)
     for at, length in pauses:
         axes.axvline(at / 60, color=QUIET, linewidth=0.8, linestyle=(0, (2, 2)))
-        axes.text(at / 60, 1.01, f" pause {format_clock(length)}", fontsize=SIZE - 2, color=QUIET, va="bottom", ha="center",
-                  transform=axes.get_xaxis_transform())  # fmt: skip
+        axes.text(
+            at / 60, 1.01, f"pause {format_clock(length)}", fontsize=SIZE - 2, color=QUIET, va="bottom", ha="center",
+            transform=axes.get_xaxis_transform(),
+        )  # fmt: skip
     verbs = list(dict.fromkeys(span.verb for span in spans))
     handles = [Patch(facecolor=_COLOURS.get(verb, GREY), label=verb) for verb in verbs]
     if any(span.failed for span in spans):

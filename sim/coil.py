@@ -125,7 +125,7 @@ class Coil:
         return field
 
 
-@njit(parallel=True, fastmath={"contract"})
+@njit(parallel=True, cache=True, fastmath={"contract"})
 def _sum_dipoles(points, positions, moments, out):
     """Sum of m × (r - p) / |r - p|³, in blocks of points: the inner loop runs over points, so it vectorises as is."""
     count = points.shape[0]

@@ -9,9 +9,9 @@ The matrix depends on the head alone; the coil pose enters only on the right.
 """
 
 import numpy as np
-from scipy.sparse import csr_array
+from scipy.sparse import csr_array, hstack
 
-from .recovery import gradient_weights
+from .recovery import gradient_operator, gradient_weights
 
 
 def stiffness(head):
@@ -30,13 +30,10 @@ def stiffness(head):
     >>> k = stiffness(head)                                                       # doctest: +SKIP
     >>> abs(k @ np.ones(k.shape[0])).max() < 1e-12                                # doctest: +SKIP
     """
-    weights = gradient_weights(head.nodes, head.tets)
-    local = np.einsum("e,eik,ejk->eij", head.conductivity * head.volumes, weights, weights)
-    rows, columns = np.repeat(head.tets, 4, axis=1), np.tile(head.tets, (1, 4))
-    n = len(head.nodes)
-    matrix = csr_array((local.reshape(len(head.tets), 16).ravel(), (rows.ravel(), columns.ravel())), shape=(n, n))
-    matrix.sum_duplicates()
-    return matrix
+    gradient = gradient_operator(head.nodes, head.tets)
+    weighted = gradient.copy()
+    weighted.data *= np.repeat(head.conductivity * head.volumes, 12)
+    return csr_array(weighted.T.tocsr() @ gradient)
 
 
 def load_operator(head):
@@ -51,12 +48,14 @@ def load_operator(head):
     Returns
     -------
     scipy.sparse.csr_array (n, 3 n), S m
-        Columns in the order of ``dadt.ravel()`` with dadt (n, 3).
+        Columns by component: those of x first, in the order of ``dadt.T.ravel()`` with dadt (n, 3).
     """
-    weights = gradient_weights(head.nodes, head.tets) * (-head.conductivity * head.volumes / 4)[:, None, None]
-    shape = (len(head.tets), 4, 4, 3)
-    rows = np.broadcast_to(head.tets[:, :, None, None], shape)
-    columns = np.broadcast_to(3 * head.tets[:, None, :, None].astype(np.int64) + np.arange(3), shape)
-    values = np.broadcast_to(weights[:, :, None, :], shape)
-    n = len(head.nodes)
-    return csr_array((values.ravel(), (rows.ravel(), columns.ravel())), shape=(n, 3 * n))
+    n, m = len(head.nodes), len(head.tets)
+    start = np.arange(0, 4 * m + 1, 4, dtype=np.int32)
+    mean = csr_array((np.full(4 * m, 0.25), head.tets.ravel(), start), shape=(m, n))
+    weights = gradient_weights(head.nodes, head.tets) * (-head.conductivity * head.volumes)[:, None, None]
+    blocks = []
+    for k in range(3):
+        slopes = csr_array((weights[:, :, k].ravel(), head.tets.ravel(), start), shape=(m, n))
+        blocks.append(slopes.T.tocsr() @ mean)
+    return csr_array(hstack(blocks, format="csr"))

@@ -110,7 +110,7 @@ def node_stars(tets, n_nodes):
     return start, order // 4
 
 
-@numba.njit(fastmath=False)
+@numba.njit(cache=True)
 def _quality(x, y, z, u):
     a0, a1, a2 = y[0] - x[0], y[1] - x[1], y[2] - x[2]
     b0, b1, b2 = z[0] - x[0], z[1] - x[1], z[2] - x[2]
@@ -124,7 +124,7 @@ def _quality(x, y, z, u):
     return 1.4142135623730951 * six_volume / (square / 6) ** 1.5
 
 
-@numba.njit
+@numba.njit(cache=True)
 def _worst(node, nodes, tets, start, elements):
     worst = 2.0
     for k in range(start[node], start[node + 1]):
@@ -133,7 +133,7 @@ def _worst(node, nodes, tets, start, elements):
     return worst
 
 
-@numba.njit
+@numba.njit(cache=True)
 def _sweep(nodes, tets, start, elements, candidates, reach, moved, limit, directions):
     """Move each candidate to the best of the trial places; a node on a border stays within ``limit`` of its home."""
     gained = 0

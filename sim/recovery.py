@@ -43,6 +43,31 @@ def gradient_weights(nodes, tets):
     return np.concatenate([-others.sum(1, keepdims=True), others], axis=1)
 
 
+def gradient_operator(nodes, tets):
+    """Operator from nodal values to the gradient in each element.
+
+    Parameters
+    ----------
+    nodes : ndarray (n, 3), m
+    tets : ndarray (m, 4)
+
+    Returns
+    -------
+    scipy.sparse.csr_array (3 m, n), 1/m
+        Row 3 e + k is component k in element e.
+
+    Examples
+    --------
+    >>> nodes = np.array([[0, 0, 0], [1, 0, 0], [0, 1, 0], [0, 0, 1.0]])
+    >>> (gradient_operator(nodes, np.array([[0, 1, 2, 3]])) @ nodes[:, 0]).tolist()
+    [1.0, 0.0, 0.0]
+    """
+    values = gradient_weights(nodes, tets).transpose(0, 2, 1)
+    columns = np.repeat(np.asarray(tets, np.int32), 3, axis=0)
+    start = np.arange(0, 12 * len(tets) + 1, 4, dtype=np.int32)
+    return csr_array((values.ravel(), columns.ravel(), start), shape=(3 * len(tets), len(nodes)))
+
+
 def patch_recovery(barycentres, nodes, tets, used):
     """Operator from element values to values at nodes, by a linear fit over each node's patch.
 
@@ -152,7 +177,7 @@ def build_sampler(head, points):
     interpolation = _rows(inside, columns, weights[inside], (len(points), n))
     needed = _neighbourhood(head, np.unique(element[inside]))
     recovery = _recovery(head, needed, element, weights, tissue)
-    return Sampler(_gradient(head, needed, n), recovery, interpolation, tissue)
+    return Sampler(gradient_operator(head.nodes, head.tets[needed]), recovery, interpolation, tissue)
 
 
 def _rows(rows, columns, values, shape):
@@ -164,14 +189,6 @@ def _neighbourhood(head, elements):
     touched = np.zeros(len(head.nodes), bool)
     touched[head.tets[elements]] = True
     return np.flatnonzero(touched[head.tets].any(1))
-
-
-def _gradient(head, needed, n):
-    weights = gradient_weights(head.nodes, head.tets[needed])
-    rows = (3 * np.arange(len(needed))[:, None, None] + np.arange(3)[None, :, None]).repeat(4, axis=2)
-    columns = np.broadcast_to(head.tets[needed][:, None, :], rows.shape)
-    values = weights.transpose(0, 2, 1)
-    return csr_array((values.ravel(), (rows.ravel(), columns.ravel())), shape=(3 * len(needed), n))
 
 
 def _recovery(head, needed, element, weights, tissue):

@@ -107,7 +107,7 @@ class Scalp:
         return low, cell, side, start, owner[order]
 
 
-@njit
+@njit(cache=True)
 def _crossing_parity(points, nodes, triangles, low, cell, side, start, members):
     result = np.zeros(points.shape[0], dtype=np.bool_)
     for p in range(points.shape[0]):
@@ -124,7 +124,7 @@ def _crossing_parity(points, nodes, triangles, low, cell, side, start, members):
     return result
 
 
-@njit
+@njit(cache=True)
 def _over(x, y, nodes, triangle):
     """Whether (x, y) lies in the triangle's shadow on the x-y plane."""
     odd = False
@@ -140,7 +140,7 @@ def _over(x, y, nodes, triangle):
     return odd
 
 
-@njit
+@njit(cache=True)
 def _height(x, y, nodes, triangle):
     """Z of the triangle's plane at (x, y); minus infinity where the plane stands upright."""
     a, b, c = nodes[triangle[0]], nodes[triangle[1]], nodes[triangle[2]]
@@ -151,7 +151,7 @@ def _height(x, y, nodes, triangle):
     return a[2] - ((x - a[0]) * nx + (y - a[1]) * ny) / nz
 
 
-@njit
+@njit(cache=True)
 def _closest_on_triangles(points, nodes, triangles, candidates, start):
     closest = np.empty_like(points)
     which = np.empty(points.shape[0], dtype=np.int64)
@@ -167,7 +167,7 @@ def _closest_on_triangles(points, nodes, triangles, candidates, start):
     return closest, which
 
 
-@njit
+@njit(cache=True)
 def _closest_on_triangle(p, a, b, c):
     """Closest point of triangle abc to p: of the face where p lies over it, else of the nearest edge."""
     u, v, w = b - a, c - a, p - a

@@ -111,7 +111,8 @@ class FieldSolver:
         """
         linear = self._set_up()
         dadt = self.dadt(poses, didt) if dadt is None else dadt
-        loads = np.ascontiguousarray((self._load @ dadt.reshape(len(dadt), -1).T)[1:].T)
+        by_component = dadt.transpose(2, 1, 0).reshape(-1, len(dadt))
+        loads = np.ascontiguousarray((self._load @ by_component)[1:].T)
         potentials = np.zeros((len(dadt), len(self.head.nodes)))
         potentials[:, self._free], self.reports = linear.solve(loads)
         return potentials

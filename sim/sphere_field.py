@@ -59,7 +59,7 @@ def sphere_field(points_m, positions_m, moments, didt: float = 1e6, centre_m=(0.
     return field
 
 
-@njit(parallel=True)
+@njit(parallel=True, cache=True)
 def _heller(points, positions, moments, scale, out):
     for i in prange(points.shape[0]):
         x, y, z = points[i, 0], points[i, 1], points[i, 2]

@@ -122,7 +122,7 @@ def _bins(points, origin, size, shape):
     return start, np.argsort(flat, kind="stable")
 
 
-@numba.njit
+@numba.njit(cache=True)
 def _search(chosen, corners, low, high, points, origin, size, shape, start, content, element, weights):
     tolerance = -1e-9
     first, last = np.zeros(3, np.int64), np.zeros(3, np.int64)

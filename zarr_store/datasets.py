@@ -67,8 +67,9 @@ def open_dataset(path, made_by: str) -> xr.Dataset:
 
 def _as_objects(array):
     # Zarr gives numpy's StringDType, which has no missing value: dataset.where(...) would raise on it.
-    lazy = array.size > _TEXTS_READ_AT_ONCE
-    return array.chunk().astype(object) if lazy else array.astype(object)
+    if array.size > _TEXTS_READ_AT_ONCE:
+        return array.chunk().astype(object)
+    return xr.Variable(array.dims, array.values.astype(object), array.attrs)
 
 
 def consolidate(path, order) -> None:

@@ -141,6 +141,23 @@ def array_id(*arrays) -> str:
     return digest.hexdigest()[:ID_LENGTH]
 
 
+def folder_id(path) -> str:
+    """Hash a folder by the names and bytes of its files: 16 hex digits, or ``""`` where there is none.
+
+    Examples
+    --------
+    >>> folder_id("no/such/folder")
+    ''
+    """
+    path = Path(path)
+    if not path.is_dir():
+        return ""
+    digest = hashlib.sha256()
+    for file in sorted(each for each in path.rglob("*") if each.is_file()):
+        digest.update(f"{file.relative_to(path).as_posix()};{file.stat().st_size};".encode() + file.read_bytes())
+    return digest.hexdigest()[:ID_LENGTH]
+
+
 def provenance() -> dict:
     """Tell which code, packages and machine are at work: plain values for records, never part of an id.
 

@@ -7,8 +7,6 @@ from html.parser import HTMLParser
 
 import numpy as np
 import pytest
-from PIL import Image
-
 from motorsweep.errors import StoreError
 from motorsweep.hpc.events import EventLog, StageEvent, TaskEvent
 from motorsweep.jobs import report
@@ -27,6 +25,7 @@ from motorsweep.zarr_store.schema import Status
 from motorsweep.zarr_store.study import Study
 from motorsweep.zarr_store.trials import write_trials
 from motorsweep.zarr_store.volumes import create_volumes, write_shard
+from PIL import Image
 
 CELLS = ("input", "depth", "connection", "repeat")
 ATTRS = {"hotspot_pose": 1, "rmt_a_per_us": 50.0, "rmt_e_v_per_m": 60.0, "e50_v_per_m": 69.0, "slope_v_per_m": 4.8}
@@ -144,8 +143,9 @@ def full(tmp_path_factory):
     log.write(StageEvent(verb="simulate", state="started", total=3, unit="poses", time="2026-01-01T10:00:00+00:00",
                          executor="local: 2 workers x 1 thread"))  # fmt: skip
     for pose, seconds in enumerate((4.0, 8.0, 6.0)):
-        log.write(TaskEvent(verb="simulate", task=f"poses {pose}", status="done", seconds=seconds, host="node", pid=pose % 2,
-                            peak_memory_bytes=2_500_000_000, time=f"2026-01-01T10:00:{10 + pose}+00:00"))  # fmt: skip
+        where = {"host": "node", "pid": pose % 2, "peak_memory_bytes": 2_500_000_000}
+        time = f"2026-01-01T10:00:{10 + pose}+00:00"
+        log.write(TaskEvent(verb="simulate", task=f"poses {pose}", status="done", seconds=seconds, time=time, **where))
     log.write(StageEvent(verb="simulate", state="finished", total=3, unit="poses", seconds=83.0))
     page = page_of(study)
     return study, results, failed, page
@@ -156,7 +156,7 @@ def test_table_1_holds_the_mean_and_sd_of_the_results(full):
     scores = results["nrmse"].sel(input="e_norm", depth=3, connection="direct").values
     assert page.row("nrmse", "Direct")[0] == f"{scores.mean():.3f} ± {scores.std(ddof=1):.3f}"
     two = results["nrmse"].sel(input="firing_rate", depth=6, connection="both").values[:2]
-    assert page.row("nrmse", "Both", 1)[1] == f"{two.mean():.3f} ± {two.std(ddof=1):.3f} (2 of 3)"
+    assert page.row("nrmse", "Both", 1)[1] == f"{two.mean():.3f} ± {two.std(ddof=1):.3f} (2/3)"
     ridge = results["baseline_nrmse"].sel(baseline="ridge", input="firing_rate").values
     assert page.row("nrmse", "Ridge on the codes")[1] == f"{ridge.mean():.3f} ± {ridge.std(ddof=1):.3f}"
     assert len(page.row("nrmse", "Best possible")) == 4
@@ -170,7 +170,7 @@ def test_table_1_quotes_the_paper_for_the_same_cells(full):
 
 def test_the_best_cell_of_each_input_is_marked(full):
     study, results, _, _ = full
-    html = write_report(study).read_text(encoding="utf-8")
+    html = (study.report / "index.html").read_text(encoding="utf-8")
     marked = re.findall(r'style="background: var\(--best\)[^>]*>([^<]*)<', html)
     best = [
         results["nrmse"].sel(input=kind).mean("repeat", skipna=True).min().item() for kind in results["input"].values
