@@ -160,7 +160,8 @@ def limited_threads(threads: int):
     from threadpoolctl import threadpool_limits  # after the variables: it may load libraries that read them
 
     try:
-        with threadpool_limits(threads), _limited_library("torch", threads), _limited_library("numba", threads):
+        # numba first: when it starts its threads, it sets OpenMP's number, which torch shares, to that of the cores.
+        with _limited_library("numba", threads), _limited_library("torch", threads), threadpool_limits(threads):
             yield
     finally:
         for name, value in before.items():

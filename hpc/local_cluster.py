@@ -182,6 +182,8 @@ def open_local(config, *, scratch=None, log=None, memory_per_worker_gb=1.0, at_m
         folder = stack.enter_context(_scratch_folder(scratch))
         log = Path(log or folder / "workers.log").resolve()
         log.parent.mkdir(parents=True, exist_ok=True)
+        # Ctrl-C can end the tracker of shared semaphores before their owners; it cleans up, and need not tell the user.
+        os.environ.setdefault("PYTHONWARNINGS", "ignore:resource_tracker")
         stack.enter_context(limited_threads(config.threads))
         stack.enter_context(dask.config.set(_dask_settings(config.threads, log)))
         deaths = stack.enter_context(_logged_to(log))

@@ -69,9 +69,7 @@ def command(mesh_cache):
 
     def run(*words, folder, code=0, **kwargs):
         line = [sys.executable, "-m", "motorsweep.jobs.cli", *map(str, words)]
-        done = subprocess.run(
-            line, cwd=folder, env=environment, capture_output=True, text=True, timeout=600, **kwargs
-        )
+        done = subprocess.run(line, cwd=folder, env=environment, capture_output=True, text=True, timeout=600, **kwargs)
         assert done.returncode == code, f"exit {done.returncode}\n{done.stdout}\n{done.stderr}"
         return done
 
