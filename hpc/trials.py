@@ -185,14 +185,37 @@ def _synthetic(study, config, volumes, hotspot, rmt, firing):
     return dataset
 
 
-def _measured(config, n_poses, rmt):
+def check_responses(config, n_poses):
+    """Read the user's responses, if there are any, so that a fault in them shows before hours of solves, not after.
+
+    Parameters
+    ----------
+    config : StudyConfig
+    n_poses : int
+
+    Returns
+    -------
+    ResponseTable or None
+
+    Raises
+    ------
+    InputError
+        If the file cannot be used with these poses.
+    """
+    if not config.responses.file:
+        return None
     table = read_responses(config.responses.file, n_poses)
-    didt, intensity = table.didt, table.intensity_percent_rmt
-    if didt is None and intensity is None:
+    if table.didt is None and table.intensity_percent_rmt is None:
         raise InputError(
             f"{config.responses.file}: has neither a column didt_a_per_us nor intensity_percent_rmt, so the field of "
             "its trials is not known; add one of them."
         )
+    return table
+
+
+def _measured(config, n_poses, rmt):
+    table = check_responses(config, n_poses)
+    didt, intensity = table.didt, table.intensity_percent_rmt
     didt = intensity / 100 * rmt * 1e6 if didt is None else didt
     intensity = didt / (rmt * 1e6) * 100 if intensity is None else intensity
     return _dataset(table.pose_index, intensity, didt, table.response, table.muscles)

@@ -15,7 +15,7 @@ from ..hpc.records import record_of
 from ..hpc.simulate import memory_per_worker_gb, prepare_volumes, shard_tasks, solve_shard
 from ..hpc.sweep import Sweep
 from ..hpc.train import TrainTask, train_run
-from ..hpc.trials import expected_trials_id, prepare_trials
+from ..hpc.trials import check_responses, expected_trials_id, prepare_trials
 from ..learn.training import AutoencoderTraining, MapperTraining
 from ..zarr_store.ids import folder_id
 from ..zarr_store.results import ResultPlan
@@ -75,6 +75,7 @@ class Coordinator:
         self._say("simulate", "preparing head, poses and volume store")
         prepare_volumes(self.study, self.config)
         volumes = open_volumes(self.study)
+        check_responses(self.config, volumes.sizes["pose"])
         total, nodes = volumes.sizes["pose"], int(volumes.attrs["notes"]["head_nodes"])
         shards = pending_shards(self.study, self.options.retry_failed)
         before = int((volumes["status"].values == int(Status.DONE)).sum())
