@@ -105,7 +105,7 @@ def field_view(volumes, trials):
     view = FieldView(
         e_norm=e_norm, rate=rate, tissue=tissue, mask=mask, peak=_peak(e_norm, tissue, mask), pose=pose,
         axes_mm=tuple(volumes[name].values * 1e3 for name in _AXES), percent=percent,
-        anatomical=volumes.attrs.get("head_name") != "sphere",
+        anatomical=volumes.attrs.get("notes", {}).get("head_name") != "sphere",
     )  # fmt: skip
     return view, ""
 

@@ -79,7 +79,13 @@ def _against_floors(evidence, best):
     words = []
     if len(mean) and len(floor) and mean.mean() > floor.mean():
         way = (mean.mean() - best.mean) / (mean.mean() - floor.mean())
-        words.append(f"That is {100 * way:.0f} % of the way from the training mean to the best possible prediction.")
+        if way <= 1:
+            words.append(f"That is {100 * way:.0f} % of the way from the training mean to the best possible score.")
+        else:
+            words.append(
+                "It lies below the best possible prediction, which holds for trials on average: the difference is "
+                f"chance, with {evidence.results.sizes['test']} test trials a repeat."
+            )
     if len(ridge) and best.mean >= ridge.mean():
         words.append("It does not beat the linear ridge, so the network adds nothing here.")
     return words
@@ -182,8 +188,9 @@ def _penalty_share(results, done, parameters, n):
 def assumptions(evidence: Evidence) -> list[str]:
     """State what was assumed, not measured: threshold field, sigmoid, responses, head."""
     words = []
-    if evidence.volumes is not None and evidence.volumes.attrs.get("head_comment"):
-        words.append(f"Head: {evidence.volumes.attrs['head_comment']}.")
+    notes = {} if evidence.volumes is None else evidence.volumes.attrs.get("notes", {})
+    if notes.get("head_comment"):
+        words.append(f"Head: {notes['head_comment']}.")
     if evidence.trials is None:
         return words
     attrs = evidence.trials.attrs
@@ -227,11 +234,11 @@ def facts(evidence: Evidence) -> list[tuple[str, str]]:
 
 
 def _volume_facts(volumes):
-    attrs, n, axis = volumes.attrs, volumes.sizes["x"], volumes["x"].values * 1e3
+    notes, n, axis = volumes.attrs.get("notes", {}), volumes.sizes["x"], volumes["x"].values * 1e3
     status = volumes["status"].values
-    head = str(attrs.get("head_name", "unknown"))
-    if "head_tets" in attrs:
-        head += f", {int(attrs['head_nodes']):,} nodes, {int(attrs['head_tets']):,} tetrahedra"
+    head = str(notes.get("head_name", "unknown"))
+    if "head_tets" in notes:
+        head += f", {int(notes['head_nodes']):,} nodes, {int(notes['head_tets']):,} tetrahedra"
     poses = f"{len(status)}, of which {int((status == int(Status.DONE)).sum())} solved"
     residual = volumes["residual"].values[status == int(Status.DONE)] if "residual" in volumes else np.empty(0)
     if np.isfinite(residual).any():
@@ -239,7 +246,7 @@ def _volume_facts(volumes):
     mask = int(volumes["motor_mask"].values.sum())
     return [
         ("Head", head),
-        ("Coil", str(attrs.get("coil_name", "unknown"))),
+        ("Coil", str(notes.get("coil_name", "unknown"))),
         ("Poses", poses),
         ("Volumes", f"{n} × {n} × {n} voxels of {abs(axis[1] - axis[0]):.3g} mm; motor mask {mask:,} voxels"),
     ]

@@ -45,7 +45,9 @@ def test_run_fills_every_cell_and_says_what_it_did(finished):
     for name in ("nrmse", "nrmse_train", "bic", "aicc", "residual_variance", "baseline_nrmse", "prediction"):
         assert np.isfinite(results[name].values).all(), name
         assert results[name].attrs["units"] and results[name].attrs["long_name"]
-    assert (folder / "studies/tiny/report/index.html").stat().st_size > 100_000
+    page = (folder / "studies/tiny/report/index.html").read_text()
+    head = open_volumes(folder / "studies/tiny").attrs["notes"]
+    assert f"sphere, {head['head_nodes']:,} nodes" in page and "magstim-70mm" in page and "not a head" in page
     lines = done.stdout.splitlines()
     assert [line.split()[0] for line in lines] == ["simulate", "encode", "train", "collect", "report"]
     assert lines[0].startswith("simulate  12 poses done in")

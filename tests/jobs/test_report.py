@@ -54,9 +54,17 @@ def store_volumes(study, n=12):
     tissue = np.full((n, n, n), 5, np.uint8)
     tissue[:, :, :9], tissue[:, :, :7], tissue[:, :, :4] = 3, 2, 1
     mask = np.isin(tissue, (1, 2)) & (np.linalg.norm(np.indices(tissue.shape) - 5.5, axis=0) < 5)
-    attrs = {"head_id": "a", "coil_id": "b", "head_name": "template", "head_comment": "shells, an approximation"}
+    notes = {"head_name": "template", "head_comment": "shells, an approximation", "coil_name": "eight"}
+    notes |= {"head_nodes": 1234, "head_tets": 5678}
     create_volumes(
-        study, grid=grid, poses=np.repeat(np.eye(4)[None], 3, 0), shard=1, tissue=tissue, motor_mask=mask, attrs=attrs
+        study,
+        grid=grid,
+        poses=np.repeat(np.eye(4)[None], 3, 0),
+        shard=1,
+        tissue=tissue,
+        motor_mask=mask,
+        attrs={"head_id": "a", "coil_id": "b"},
+        notes=notes,
     )
     field = np.exp(-np.linalg.norm(np.indices(tissue.shape) - np.array([5, 6, 6])[:, None, None, None], axis=0) / 4)
     for pose in (0, 1):
