@@ -16,8 +16,8 @@ from ..zarr_store.volumes import open_volumes
 
 # Core-seconds of a piece of work, as long as the study has not measured its own: see docs/performance.md.
 SECONDS_PER_POSE = 0.2
-SECONDS_PER_VOLUME_AND_EPOCH = 0.35
-SECONDS_PER_CODE_AND_EPOCH = {3: 2.5e-3, 6: 9e-3}
+SECONDS_PER_VOLUME_AND_EPOCH = 0.2
+SECONDS_PER_CODE_AND_EPOCH = {3: 1.5e-3, 6: 5.5e-3}
 
 
 @dataclass(frozen=True, kw_only=True)
