@@ -1,5 +1,6 @@
 """The plan of a study: what is done, what is left, and what that will cost, from the study file and the stores."""
 
+import os
 from dataclasses import asdict, dataclass
 
 import numpy as np
@@ -52,7 +53,7 @@ class Plan:
 
     Parameters
     ----------
-    name, folder, config_id : str
+    name, path, folder, config_id : str
     stages : tuple of Stage
     shards : int
         Shards that are still to be written.
@@ -60,6 +61,7 @@ class Plan:
     """
 
     name: str
+    path: str
     folder: str
     config_id: str
     stages: tuple
@@ -81,7 +83,7 @@ class Plan:
         hours = sum(stage.core_hours for stage in self.stages)
         lines.append(f"cost      {_hours(hours)} left for {self.trials} trials; {self.workers}")
         pending = sum(stage.pending for stage in self.stages)
-        lines.append("next      " + ("motorsweep run STUDY.toml" if pending else "nothing is left to do"))
+        lines.append("next      " + (f"motorsweep run {self.path}" if pending else "nothing is left to do"))
         return lines
 
     def _shards(self, stage):
@@ -128,6 +130,7 @@ def make_plan(config):
     workers = config.executor.workers or "as many as fit"
     return Plan(
         name=config.name,
+        path=os.path.relpath(config.path),
         folder=config.folder,
         config_id=content_id(spec),
         stages=(simulate, _encode(study, config, sweep, measured), _train(study, config, sweep, measured)),
