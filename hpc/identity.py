@@ -65,10 +65,10 @@ def volumes_spec(config):
         poses = {"file": file_hash(config.poses.file)}
     else:
         del poses["file"]
+        poses["seed"] = config.seed if config.poses.random else None
     return {
         "kind": "volumes",
         "numerics": NUMERICS_VERSION,
-        "seed": config.seed,
         "head": head_spec(config),
         "coil": _source(config.coil.source),
         "poses": poses,
@@ -88,6 +88,10 @@ def trials_spec(config, left_out=()):
     responses = {"synthetic": plain(config.responses.synthetic), "muscles": list(config.responses.muscles)}
     if config.responses.file:
         responses = {"file": file_hash(config.responses.file)}
+    stimulation = plain(config.stimulation)
+    if config.responses.file:
+        # The file's own trials count, not the designed ones.
+        del stimulation["trials"], stimulation["intensities_percent_rmt"]
     mask = {"radius_mm": config.volume.mask_radius_mm}
     if config.volume.mask_file:
         mask = {"file": file_hash(config.volume.mask_file)}
@@ -95,7 +99,7 @@ def trials_spec(config, left_out=()):
         "kind": "trials",
         "volumes": content_id(volumes_spec(config)),
         "seed": config.seed,
-        "stimulation": plain(config.stimulation),
+        "stimulation": stimulation,
         "firing": plain(config.firing),
         "mask": mask,
         "responses": responses,
@@ -128,6 +132,8 @@ def mapper_spec(config, autoencoder_id, cell, synergy_id):
     training = plain(config.mappers)
     for swept in ("depths", "connections", "dropout", "l1"):
         del training[swept]
+    if cell.connection == "direct":
+        del training["synergies"]
     return {
         "kind": "mapper",
         "numerics": NUMERICS_VERSION,

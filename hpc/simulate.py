@@ -5,16 +5,18 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 
 import numpy as np
+import psutil
 
 from ..errors import ConvergenceError, InputError, StoreError
 from ..sim.coil import check_coil_outside, load_coil
 from ..sim.head import Head, load_head
 from ..sim.label_mesh import MeshSizes
-from ..sim.linear import factor_bytes
+from ..sim.linear import choose_solver, factor_bytes
 from ..sim.pose import Pose, grid_poses, random_poses, read_poses
 from ..sim.solve import FieldSolver, SolverConfig
 from ..sim.tissues import BRAIN_TAGS
 from ..sim.volume import VolumeGrid, locate
+from ..zarr_store.atomic import disk_errors
 from ..zarr_store.ids import content_id, plain
 from ..zarr_store.schema import Status
 from ..zarr_store.study import Study
@@ -127,8 +129,27 @@ def solve_shard(task):
                 _solve_into(rows, slice(k, k + 1), solver, task.grid, [pose])
             except (ConvergenceError, InputError) as error:
                 rows.reason[k] = f"{'diverged' if isinstance(error, ConvergenceError) else 'bad_input'}: {error}"
+    _write(task, rows)
+    done = int((rows.status == int(Status.DONE)).sum())
+    return ShardResult(done=done, failed=len(poses) - done)
+
+
+def write_failed_shard(task, reason):
+    """Write a shard whose task came to no end (its worker died, or ran out of memory): every pose failed, with reason.
+
+    Parameters
+    ----------
+    task : ShardTask
+    reason : str
+    """
+    rows = _Rows(task.size, task.grid, task.components)
+    rows.reason = [reason] * task.size
+    _write(task, rows)
+
+
+def _write(task, rows):
     write_shard(
-        study,
+        Study(task.study),
         task.start,
         e_norm=rows.e_norm,
         status=rows.status,
@@ -138,8 +159,6 @@ def solve_shard(task):
         reason=rows.reason,
         e_field=rows.e_field,
     )
-    done = int((rows.status == int(Status.DONE)).sum())
-    return ShardResult(done=done, failed=len(poses) - done)
 
 
 def _solve_into(rows, where, solver, grid, poses):
@@ -185,7 +204,8 @@ def study_head(study, config):
         ),
         hand_knob_m=np.array(hand_knob_mm(config)) * 1e-3,
     )
-    head.save(path)
+    with disk_errors("keeping the head model", path):
+        head.save(path)
     return head
 
 
@@ -330,18 +350,50 @@ def _mask_from_file(path, grid):
 
     try:
         image = nibabel.load(path)
-        values = np.asarray(image.dataobj)
+        values = np.asarray(image.dataobj).reshape(*image.shape[:3], -1)[..., 0]
+        if values.ndim != 3:
+            raise ValueError(f"it has {values.ndim} axes, not three")
         index = np.linalg.solve(image.affine, np.c_[grid.points() * 1e3, np.ones(grid.n**3)].T)[:3].T
     except Exception as error:
         raise InputError(f"reading the motor mask {path}: {error}; give a NIfTI file in the head's mm.") from error
     index = np.round(index).astype(int)
-    inside = ((index >= 0) & (index < values.shape[:3])).all(1)
+    inside = ((index >= 0) & (index < values.shape)).all(1)
     mask = np.zeros(len(index), bool)
-    mask[inside] = values[tuple(index[inside].T)].reshape(inside.sum(), -1)[:, 0] > 0.5
+    mask[inside] = values[tuple(index[inside].T)] > 0.5
     return mask.reshape(grid.shape)
 
 
-def shard_tasks(study, config, shards):
+@dataclass(frozen=True, kw_only=True)
+class SolverChoice:
+    """Which solver a study takes, and why."""
+
+    kind: str
+    reason: str
+
+
+def study_solver(config, n_nodes):
+    """Solver of a study: as asked for, or chosen once by the memory of this machine, for all workers alike.
+
+    The machine's whole memory counts, not what is free at the moment, so that a study that goes on later takes the
+    same solver.
+
+    Parameters
+    ----------
+    config : StudyConfig
+    n_nodes : int
+
+    Returns
+    -------
+    SolverChoice
+    """
+    if config.solver.kind != "auto":
+        return SolverChoice(kind=config.solver.kind, reason="asked for")
+    workers = config.executor.workers or 1
+    kind, reason = choose_solver(n_nodes, psutil.virtual_memory().total / workers)
+    return SolverChoice(kind=kind, reason=reason)
+
+
+def shard_tasks(study, config, shards, solver):
     """Tasks for shards of poses.
 
     Parameters
@@ -349,6 +401,8 @@ def shard_tasks(study, config, shards):
     study : Study
     config : StudyConfig
     shards : sequence of (start, stop)
+    solver : str
+        Kind, as `study_solver` chose it.
 
     Returns
     -------
@@ -358,7 +412,7 @@ def shard_tasks(study, config, shards):
         "study": str(study.folder),
         "head": str(head_path(study, config)),
         "coil": str(config.coil.source),
-        "solver": SolverConfig(kind=config.solver.kind, rtol=config.solver.rtol),
+        "solver": SolverConfig(kind=solver, rtol=config.solver.rtol),
         "grid": study_grid(config),
         "components": config.volume.components,
     }

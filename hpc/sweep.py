@@ -12,6 +12,7 @@ import numpy as np
 
 from ..learn.cells import Cell
 from ..zarr_store.ids import content_id
+from ..zarr_store.runs import read_record
 from .identity import autoencoder_spec, baseline_spec, mapper_spec
 
 
@@ -192,3 +193,22 @@ class Sweep:
                 if synergy.id not in have:
                     extra[synergy.id] = synergy
         return list(extra.values())
+
+
+def validation_score(study, run_id):
+    """NRMSE of a run on the trials that it was evaluated on, for `Sweep.choose`.
+
+    Parameters
+    ----------
+    study : Study
+    run_id : str
+
+    Returns
+    -------
+    float or None
+        None while the run is to be done, NaN if it failed.
+    """
+    record = read_record(study, run_id)
+    if record is None:
+        return None
+    return record["scores"]["nrmse"] if record["status"] == "done" else float("nan")

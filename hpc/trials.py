@@ -111,7 +111,7 @@ def prepare_trials(study, config):
         rmt_e_v_per_m=float(e_rmt),
         e50_v_per_m=float(firing["e50"]),
         slope_v_per_m=float(firing["slope"]),
-        left_out_trials=int(dataset.sizes["trial"] - kept.sizes["trial"]),
+        left_out_trials=int(dataset.attrs.get("left_out_trials", 0) + dataset.sizes["trial"] - kept.sizes["trial"]),
     )
     write_trials(study, kept)
     return trials_id
@@ -162,10 +162,11 @@ def _synthetic(study, config, volumes, hotspot, rmt, firing):
     motor_map = calibrate(motor_map, at_threshold, firing["e50"], firing["slope"], model)
     n_grid = 0 if config.poses.file else config.poses.grid**2
     dealt = design_trials(volumes.sizes["pose"], n_grid, config.stimulation.trials, config.seed)
-    done = volumes["status"].values == int(Status.DONE)
-    dealt = [poses[done[poses]] for poses in dealt]
     pose_index = np.concatenate(dealt)
     intensity = np.repeat(config.stimulation.intensities_percent_rmt, [len(poses) for poses in dealt])
+    # Trials of poses that failed have no field, so no response can be simulated.
+    done = volumes["status"].values[pose_index] == int(Status.DONE)
+    pose_index, intensity = pose_index[done], intensity[done]
     didt = intensity / 100 * rmt * 1e6
     responses = simulate_responses(
         lambda pose: read_volumes(study, [pose])[0],
@@ -181,6 +182,7 @@ def _synthetic(study, config, volumes, hotspot, rmt, firing):
     muscle = ("trial", "muscle")
     dataset["expected_response"] = (muscle, responses.expected, _attrs("mean response given pose and intensity", "V"))
     dataset["median_response"] = (muscle, responses.median, _attrs("response without variability and noise", "V"))
+    dataset.attrs["left_out_trials"] = int((~done).sum())
     dataset.attrs["generative_model"] = json.dumps(plain(model), sort_keys=True)
     return dataset
 
@@ -209,6 +211,12 @@ def check_responses(config, n_poses):
         raise InputError(
             f"{config.responses.file}: has neither a column didt_a_per_us nor intensity_percent_rmt, so the field of "
             "its trials is not known; add one of them."
+        )
+    wanted = config.mappers.synergies
+    if wanted > len(table.muscles) and set(config.mappers.connections) & {"synergy", "both"}:
+        raise InputError(
+            f"{config.responses.file}: holds {len(table.muscles)} muscles, and [mappers] synergies is {wanted}; a "
+            "synergy groups muscles, so there cannot be more of them. Lower synergies, or leave out synergy and both."
         )
     return table
 

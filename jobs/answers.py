@@ -3,6 +3,7 @@
 import json
 import shutil
 from collections import Counter, defaultdict
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -207,6 +208,11 @@ class Damage:
         study = Study(folder)
         if not study.folder.is_dir():
             raise InputError(f"verify: there is no study in {study.folder}.")
+        with study.lock() if repair else nullcontext():
+            return cls._of(study, repair)
+
+    @classmethod
+    def _of(cls, study, repair):
         checked, problems = {}, []
         if study.volumes.exists():
             problems += [str(problem) for problem in verify_volumes(study, repair=repair)]
@@ -244,7 +250,10 @@ class Damage:
 
 def _read_through(name, path, opener, study, repair):
     try:
-        opener(study).load()
+        dataset = opener(study).load()
+        lost = [key for key in ("response", "didt") if key in dataset and not np.isfinite(dataset[key].values).all()]
+        if lost:
+            raise StoreError(f"{', '.join(lost)} has holes, so a file of it is gone")
     except Exception as error:
         if repair:
             shutil.rmtree(path)

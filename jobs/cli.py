@@ -285,6 +285,8 @@ def _print_results(results) -> int:
     failed = 0
     for result in results:
         print(result.line(), flush=True)
+        if result.table:
+            print("", *result.table, "", sep="\n", flush=True)
         failed += result.failed
     return FAILED if failed else DONE
 

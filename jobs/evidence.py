@@ -1,6 +1,7 @@
 """What a report is made from: everything that a finished, or unfinished, study has on disk, read once."""
 
 import tomllib
+from collections import Counter
 from dataclasses import dataclass
 
 import numpy as np
@@ -81,21 +82,11 @@ class Evidence:
     @property
     def models(self) -> list[Model]:
         """Models with at least one repeat done, the best first."""
-        nrmse, done = self.results["nrmse"], self.results["status"] == int(Status.DONE)
-        cells = nrmse.where(done).stack(cell=("input", "depth", "connection")).transpose("cell", "repeat")
-        models = []
-        for (kind, depth, connection), scores in zip(cells["cell"].values, cells.values):
-            scores = scores[np.isfinite(scores)]
-            if len(scores):
-                models.append(Model(input=str(kind), depth=int(depth), connection=str(connection), scores=scores))
-        return sorted(models, key=lambda model: model.mean)
+        return models_of(self.results)
 
     def baseline(self, name, kind) -> np.ndarray:
         """NRMSE of a baseline in the repeats that have it, for an input; empty where there is none."""
-        if name not in self.results["baseline"].values:
-            return np.empty(0)
-        values = self.results["baseline_nrmse"].sel(baseline=name, input=kind).values
-        return values[np.isfinite(values)]
+        return baseline_of(self.results, name, kind)
 
     @property
     def shown_depth(self) -> int:
@@ -108,6 +99,57 @@ class Evidence:
         """Input of the predictions that are drawn: that of the best model of the drawn depth."""
         models = [model for model in self.models if model.depth == self.shown_depth]
         return models[0].input if models else str(self.results["input"].values[-1])
+
+
+def models_of(results) -> list[Model]:
+    """Models of a results Dataset with at least one repeat done, the best mean first.
+
+    Examples
+    --------
+    >>> models_of(open_results("studies/quick"))[0].name        # doctest: +SKIP
+    '3-layer Both mapper'
+    """
+    done = results["status"] == int(Status.DONE)
+    cells = results["nrmse"].where(done).stack(cell=("input", "depth", "connection")).transpose("cell", "repeat")
+    models = []
+    for (kind, depth, connection), scores in zip(cells["cell"].values, cells.values):
+        scores = scores[np.isfinite(scores)]
+        if len(scores):
+            models.append(Model(input=str(kind), depth=int(depth), connection=str(connection), scores=scores))
+    return sorted(models, key=lambda model: model.mean)
+
+
+def baseline_of(results, name, kind) -> np.ndarray:
+    """NRMSE (repeats that have it,) of a baseline for an input; empty where there is none."""
+    if name not in results["baseline"].values:
+        return np.empty(0)
+    values = results["baseline_nrmse"].sel(baseline=name, input=kind).values
+    return values[np.isfinite(values)]
+
+
+def version_rows(records) -> list[dict]:
+    """Versions that made the records, and how many runs each; empty where no record says.
+
+    Examples
+    --------
+    >>> version_rows({"a": {"provenance": {"python": "3.13.1"}}})
+    [{'Part': 'python', 'Version': '3.13.1', 'Runs': '1'}]
+    """
+    seen = {}
+    for record in records.values():
+        made = record.get("provenance") or {}
+        commit = (made.get("commit") or "")[:12] + (" with changes" if made.get("dirty") else "")
+        texts = {"motorsweep": made.get("version"), "commit": commit, "numerics": made.get("numerics")}
+        texts |= {"python": made.get("python"), **(made.get("packages") or {}), "host": made.get("host")}
+        texts["SLURM job"] = made.get("slurm_job_id")
+        for key, text in texts.items():
+            if text not in (None, ""):
+                seen.setdefault(key, Counter())[str(text)] += 1
+    return [
+        {"Part": key, "Version": text, "Runs": str(count)}
+        for key, counts in seen.items()
+        for text, count in counts.most_common(6)
+    ]
 
 
 def read_evidence(study) -> Evidence:
@@ -180,3 +222,44 @@ def _records_behind(study, results):
         spec = found[run_id]["spec"]
         wanted |= {spec[key] for key in ("autoencoder", "synergy") if isinstance(spec.get(key), str)}
     return {run_id: found[run_id] for run_id in sorted(wanted & found.keys())}
+
+
+def facts(evidence: Evidence) -> list[tuple[str, str]]:
+    """Head, coil, poses, grid and trials: (what, value) pairs."""
+    rows = _volume_facts(evidence.volumes) if evidence.volumes is not None else []
+    rows += _trial_facts(evidence.trials) if evidence.trials is not None else []
+    results = evidence.results
+    models = " and ".join(f"{depth}" for depth in results["depth"].values)
+    connections = ", ".join(CONNECTION_NAMES.get(str(each), str(each)) for each in results["connection"].values)
+    return [*rows, ("Models", f"{models} layers; {connections}; test splits: {results.sizes['repeat']}")]
+
+
+def _volume_facts(volumes):
+    notes, n, axis = volumes.attrs.get("notes", {}), volumes.sizes["x"], volumes["x"].values * 1e3
+    status = volumes["status"].values
+    head = str(notes.get("head_name", "unknown"))
+    if "head_tets" in notes:
+        head += f", {int(notes['head_nodes']):,} nodes, {int(notes['head_tets']):,} tetrahedra"
+    poses = f"{len(status)}, of which {int((status == int(Status.DONE)).sum())} solved"
+    residual = volumes["residual"].values[status == int(Status.DONE)] if "residual" in volumes else np.empty(0)
+    if np.isfinite(residual).any():
+        poses += f"; largest relative residual {np.nanmax(residual):.1e}"
+    mask = int(volumes["motor_mask"].values.sum())
+    return [
+        ("Head", head),
+        ("Coil", str(notes.get("coil_name", "unknown"))),
+        ("Poses", poses),
+        ("Volumes", f"{n} × {n} × {n} voxels of {abs(axis[1] - axis[0]):.3g} mm; motor mask {mask:,} voxels"),
+    ]
+
+
+def _trial_facts(trials):
+    percent, counts = np.unique(trials["intensity_percent_rmt"].values, return_counts=True)
+    deal = (
+        ", ".join(f"{count} at {each:g} %" for each, count in zip(percent, counts))
+        if len(percent) < 9
+        else "many intensities"
+    )
+    left = int(trials.attrs.get("left_out_trials", 0))
+    text = f"{trials.sizes['trial']} ({deal} RMT), {trials.sizes['muscle']} muscles"
+    return [("Trials", text + (f"; {left} left out, as their poses failed" if left else ""))]

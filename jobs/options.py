@@ -47,6 +47,8 @@ class StageResult:
         Wall time.
     note : str
         Something worth saying, such as the path of the report.
+    table : tuple of str
+        Lines that are printed under it, such as the scores.
     """
 
     verb: str = ""
@@ -56,6 +58,7 @@ class StageResult:
     failed: int = 0
     seconds: float = 0.0
     note: str = ""
+    table: tuple[str, ...] = ()
 
     def line(self) -> str:
         """Return the result as one line.

@@ -7,7 +7,7 @@ import numpy as np
 
 from ..hpc.identity import volumes_spec
 from ..hpc.simulate import check_same_volumes
-from ..hpc.sweep import Sweep
+from ..hpc.sweep import Sweep, validation_score
 from ..hpc.trials import expected_trials_id
 from ..zarr_store.ids import content_id
 from ..zarr_store.runs import list_records, run_state
@@ -145,6 +145,10 @@ def _n_trials(study, config):
         from ..zarr_store.trials import open_trials
 
         return int(open_trials(study).sizes["trial"])
+    if config.responses.file:
+        from ..sim.response_files import read_responses
+
+        return len(read_responses(config.responses.file).response)
     return sum(config.stimulation.trials)
 
 
@@ -203,15 +207,12 @@ def _encode(study, config, sweep, measured):
 
 def _train(study, config, sweep, measured):
     trials = _n_trials(study, config)
-    axes = [
-        (kind, repeat, None, depth, connection, sweep.dropouts[0], sweep.l1s[0])
-        for kind in sweep.inputs
-        for repeat in sweep.repeats
-        for depth in sweep.depths
-        for connection in sweep.connections
-    ]
-    runs = sweep.validation + [sweep.mapper(*cell) for cell in axes]
-    runs = runs + sweep.below(runs) + sweep.baselines
+    first = (sweep.dropouts[0], sweep.l1s[0])
+    chosen = sweep.choose(lambda run_id: validation_score(study, run_id))
+    # As long as nothing is chosen, the first values of the grid stand for the choice: they cost the same.
+    final = sweep.final({cell: values or first for cell, values in chosen.items()})
+    runs = sweep.validation + list(final.values())
+    runs = list({run.id: run for run in runs + sweep.below(runs) + sweep.baselines}.values())
 
     def cost(run):
         if run.cell is None:

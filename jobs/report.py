@@ -11,10 +11,10 @@ import jinja2
 from ..zarr_store.schema import Status
 from ..zarr_store.study import Study, atomic_write_bytes, atomic_write_text
 from . import report_tables as tables
-from .evidence import CONNECTION_NAMES, INPUT_NAMES, Evidence, read_evidence
+from .evidence import CONNECTION_NAMES, INPUT_NAMES, Evidence, facts, read_evidence, version_rows
 from .field_figure import field_pictures, field_view
 from .figures import complexity_picture, loss_pictures, muscle_picture, prediction_pictures
-from .findings import assumptions, criteria_words, facts, responses_in_training, summary
+from .findings import assumptions, criteria_words, responses_in_training, summary
 from .timeline import stage_rows, timeline_picture
 
 _SHOWN_FAILURES = 50
@@ -191,7 +191,8 @@ def _failures(evidence):
     if not rows:
         return None
     shown, more = rows[:_SHOWN_FAILURES], len(rows) - _SHOWN_FAILURES
-    notes = [f"And {more} more; motorsweep status --failed lists all."] if more > 0 else []
+    command = f"motorsweep status {shlex.quote(str(evidence.study.folder))} --failed"
+    notes = [f"And {more} more. All of them, by cause: {command}"] if more > 0 else []
     text = f"{len(rows)} failed. Try them again with: motorsweep run STUDY.toml --retry-failed"
     table = tables.table_of(shown, name="failures", stub="What", words=["Why", "More"])
     return Section(id="failures", title="Failures", paragraphs=[text], tables=[table], notes=notes)
@@ -227,9 +228,9 @@ def _run_name(record):
 
 def _runs(evidence):
     rows, picture = stage_rows(evidence.events), timeline_picture(evidence.events)
-    words = ["Pieces", "Slowest task"]
-    stages = tables.table_of(rows, name="stages", stub="Stage", words=words) if rows else None
-    shown = [table for table in (stages, tables.version_table(evidence)) if table is not None]
+    words, versions = ["Pieces", "Slowest task"], version_rows(evidence.records)
+    shown = [tables.table_of(rows, name="stages", stub="Stage", words=words)] if rows else []
+    shown += [tables.table_of(versions, name="versions", stub="Part", words=["Version"])] if versions else []
     places = dict.fromkeys(str(event["executor"]) for event in evidence.events if event.get("executor"))
     text = f"Ran on: {'; '.join(places)}." if places else "There are no events in the study's folder."
     return Section(

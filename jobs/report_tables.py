@@ -1,33 +1,15 @@
-"""The tables of the report, typeset by great-tables; their colours are the page's, light or dark."""
+"""The tables of the report, typeset by great-tables, in the page's colours, light or dark; Table 1 as plain text."""
 
 import re
 from collections import Counter
 
 import numpy as np
-import pandas as pd
-from great_tables import GT, loc, style
-from markupsafe import Markup
 
 from ..zarr_store.schema import Status
-from .evidence import BASELINE_NAMES, CONNECTION_NAMES, INPUT_NAMES, Evidence
-from .findings import mean_sd
+from .evidence import BASELINE_NAMES, CONNECTION_NAMES, INPUT_NAMES, Evidence, baseline_of, models_of
+from .findings import PAPER_CRITERIA, PAPER_NRMSE, mean_sd
 
 PAPER = "Paper: another subject, measured"
-# Tables 1 and 2 of the M2M-Net paper, by (depth, connection).
-PAPER_NRMSE = {
-    "e_norm": {
-        (3, "direct"): "0.658 ± 0.042", (3, "synergy"): "0.671 ± 0.049", (3, "both"): "0.661 ± 0.048",
-        (6, "direct"): "0.644 ± 0.058", (6, "synergy"): "0.638 ± 0.053", (6, "both"): "0.630 ± 0.056",
-    },
-    "firing_rate": {
-        (3, "direct"): "0.519 ± 0.048", (3, "synergy"): "0.505 ± 0.041", (3, "both"): "0.500 ± 0.043",
-        (6, "direct"): "0.518 ± 0.045", (6, "synergy"): "0.516 ± 0.049", (6, "both"): "0.508 ± 0.049",
-    },
-}  # fmt: skip
-PAPER_CRITERIA = {
-    (3, "direct"): (1.221e6, -7.266e4), (3, "synergy"): (1.219e6, -7.320e4), (3, "both"): (2.501e6, -7.269e4),
-    (6, "direct"): (2.552e6, -7.257e4), (6, "synergy"): (2.550e6, -7.239e4), (6, "both"): (5.164e6, -7.220e4),
-}  # fmt: skip
 _QUIET = "color: var(--quiet)"
 _BEST = "background: var(--best); font-weight: 600"
 _ALERT = "color: var(--alert)"
@@ -64,6 +46,10 @@ def table_of(rows, *, name, stub, words=(), quiet=(), spanners=(), marks=()):
     >>> "&lt;b&gt;" in table_of([{"Stage": "<b>", "Pieces": "1"}], name="t", stub="Stage")
     True
     """
+    import pandas as pd  # here, so that `score_lines` does not wait for the typesetter
+    from great_tables import GT, loc, style
+    from markupsafe import Markup
+
     frame = pd.DataFrame(rows, dtype=object)
     grouped = "_group" in frame.columns
     table = GT(frame, id=name, rowname_col=stub, groupname_col="_group" if grouped else None).tab_stubhead(stub)
@@ -92,24 +78,59 @@ def nrmse_table(evidence: Evidence):
     Markup('<div id="nrmse" ...')
     """
     kinds = [str(kind) for kind in evidence.results["input"].values]
-    scores = {(model.input, model.depth, model.connection): model.scores for model in evidence.models}
+    scores = _scores(evidence.results)
     rows, marks = [], []
-    for depth, connection in _models(evidence):
+    for depth, connection in _models(evidence.results):
         row = _row(depth, connection)
         for kind in kinds:
-            row[_heading(kind)] = _cell(evidence, kind, depth, connection, scores)
+            row[_heading(kind)] = _cell(evidence.results, kind, depth, connection, scores)
             row[_paper(kind)] = PAPER_NRMSE.get(kind, {}).get((depth, connection), "–")
         rows.append(row)
     marks = _best_marks(rows, kinds, scores) + _alert_marks(rows)
-    rows += _floor_rows(evidence, kinds)
+    rows += _floor_rows(evidence.results, kinds)
     ours, paper = [_heading(kind) for kind in kinds], [_paper(kind) for kind in kinds]
     spanners = [("This study", ours), (PAPER, paper)]
     rows = [{key: row[key] for key in ("_group", "Model", *ours, *paper)} for row in rows]
     return table_of(rows, name="nrmse", stub="Model", quiet=paper, spanners=spanners, marks=marks)
 
 
-def _models(evidence):
-    results = evidence.results
+def score_lines(results) -> list[str]:
+    """Table 1 as plain text for a terminal, at most 80 columns wide for the two inputs of a study.
+
+    Parameters
+    ----------
+    results : xarray.Dataset
+        Of `open_results` or `collect`; only its scores and states are read.
+
+    Returns
+    -------
+    list of str
+        A header, a line for each model, and one for each floor that is known: test NRMSE, mean ± sd where several
+        repeats are done, with how many (``2/3``) where some are not; the best model of each input has a ``*``.
+
+    Examples
+    --------
+    >>> score_lines(open_results("studies/quick"))[1]        # doctest: +SKIP
+    '3 layers  Direct   0.658 ± 0.042    0.519 ± 0.048 *'
+    """
+    kinds, scores = [str(kind) for kind in results["input"].values], _scores(results)
+    best = {model.input: (model.depth, model.connection) for model in reversed(models_of(results))}
+    rows = [["Test NRMSE", *(INPUT_NAMES.get(kind, kind) for kind in kinds)]]
+    for model in _models(results):
+        stars = [" *" * (best.get(kind) == model) for kind in kinds]
+        cells = [_cell(results, kind, *model, scores) + star for kind, star in zip(kinds, stars, strict=True)]
+        rows.append(["  ".join(_row(*model).values()), *cells])
+    floors = [[row["Model"], *(row[_heading(kind)] for kind in kinds)] for row in _floor_rows(results, kinds)]
+    rows += [row for row in floors if not set(row[1:]) <= {"pending", "failed"}]
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return ["  ".join(map(str.ljust, row, widths)).rstrip() for row in rows]
+
+
+def _scores(results):
+    return {(model.input, model.depth, model.connection): model.scores for model in models_of(results)}
+
+
+def _models(results):
     return [(int(d), str(c)) for d in results["depth"].values for c in results["connection"].values]
 
 
@@ -125,9 +146,9 @@ def _paper(kind):
     return _heading(kind) + "\u200b"  # columns of a table need names of their own; this one shows the same
 
 
-def _cell(evidence, kind, depth, connection, scores):
+def _cell(results, kind, depth, connection, scores):
     found = scores.get((kind, depth, connection))
-    status = evidence.results["status"].sel(input=kind, depth=depth, connection=connection).values
+    status = results["status"].sel(input=kind, depth=depth, connection=connection).values
     if found is None:
         return "failed" if (status == int(Status.FAILED)).any() else "pending"
     text = mean_sd(found)
@@ -153,14 +174,16 @@ def _alert_marks(rows):
     ]
 
 
-def _floor_rows(evidence, kinds):
+def _floor_rows(results, kinds):
     rows = []
     for name, label in BASELINE_NAMES.items():
-        found = {kind: evidence.baseline(name, kind) for kind in kinds}
+        found = {kind: baseline_of(results, name, kind) for kind in kinds}
         if name == "best_possible" and not any(len(scores) for scores in found.values()):
             continue  # measured responses: nobody knows
         row = {"_group": _FLOORS, "Model": label}
-        row |= {_heading(kind): mean_sd(scores) if len(scores) else "pending" for kind, scores in found.items()}
+        for kind, scores in found.items():
+            failed = (results["baseline_status"].sel(input=kind).values == int(Status.FAILED)).any()
+            row[_heading(kind)] = mean_sd(scores) if len(scores) else "failed" if failed else "pending"
         rows.append(row | {_paper(kind): "–" for kind in kinds})
     return rows
 
@@ -177,7 +200,7 @@ def criteria_table(evidence: Evidence):
     scales = {name: _scale(values.values) for name, values in means.items()}
     labels = {name: f"{text}{_power(scales[name])}" for name, text in (("bic", "BIC"), ("aicc", "AICc"))}
     rows = []
-    for depth, connection in _models(evidence):
+    for depth, connection in _models(results):
         at = {"depth": depth, "connection": connection}
         parameters = int(results["n_parameters"].sel(at))
         row = _row(depth, connection) | {"Parameters p": f"{parameters:,}" if parameters else "not known yet"}
@@ -264,7 +287,7 @@ def chosen_table(evidence: Evidence):
     if "cv_nrmse" not in results:
         return None
     rows = []
-    for depth, connection in _models(evidence):
+    for depth, connection in _models(results):
         row = _row(depth, connection)
         for kind in results["input"].values:
             cell = results.sel(input=kind, depth=depth, connection=connection)
@@ -273,23 +296,3 @@ def chosen_table(evidence: Evidence):
             row[_heading(str(kind))] = "; ".join(t if len(texts) == 1 else f"{t} ({n}×)" for t, n in texts.items())
         rows.append(row)
     return table_of(rows, name="chosen", stub="Model")
-
-
-def version_table(evidence: Evidence):
-    """Versions that made the records, and how many runs each; None where no record says."""
-    seen = {}
-    for record in evidence.records.values():
-        made = record.get("provenance") or {}
-        commit = (made.get("commit") or "")[:12] + (" with changes" if made.get("dirty") else "")
-        texts = {"motorsweep": made.get("version"), "commit": commit, "numerics": made.get("numerics")}
-        texts |= {"python": made.get("python"), **(made.get("packages") or {}), "host": made.get("host")}
-        texts["SLURM job"] = made.get("slurm_job_id")
-        for key, text in texts.items():
-            if text not in (None, ""):
-                seen.setdefault(key, Counter())[str(text)] += 1
-    rows = [
-        {"Part": key, "Version": text, "Runs": str(count)}
-        for key, counts in seen.items()
-        for text, count in counts.most_common(6)
-    ]
-    return table_of(rows, name="versions", stub="Part", words=["Version"]) if rows else None

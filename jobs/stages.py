@@ -11,12 +11,22 @@ from ..hpc.encode import EncodeTask, SplitConfig, encode_run
 from ..hpc.events import EventLog, Progress
 from ..hpc.executors import open_executor
 from ..hpc.farm import run_stage
+from ..hpc.identity import volumes_spec
 from ..hpc.records import record_of
-from ..hpc.simulate import memory_per_worker_gb, prepare_volumes, shard_tasks, solve_shard
-from ..hpc.sweep import Sweep
+from ..hpc.simulate import (
+    check_same_volumes,
+    memory_per_worker_gb,
+    prepare_volumes,
+    shard_tasks,
+    solve_shard,
+    study_solver,
+    write_failed_shard,
+)
+from ..hpc.sweep import Sweep, validation_score
 from ..hpc.train import TrainTask, train_run
 from ..hpc.trials import check_responses, expected_trials_id, prepare_trials
 from ..learn.training import AutoencoderTraining, MapperTraining
+from ..zarr_store.codes import has_codes
 from ..zarr_store.ids import folder_id
 from ..zarr_store.results import ResultPlan
 from ..zarr_store.results import collect as collect_results
@@ -27,6 +37,9 @@ from ..zarr_store.study import Study, atomic_write_text
 from ..zarr_store.trials import open_trials
 from ..zarr_store.volumes import open_volumes
 from .options import StageResult
+from .report_tables import score_lines
+
+_BUILDS_ON = "it builds on run"
 
 
 class Coordinator:
@@ -56,6 +69,8 @@ class Coordinator:
     def __enter__(self):
         self._lock.__enter__()
         try:
+            check_same_volumes(self.study, volumes_spec(self.config))
+            self._clear_leftovers()
             atomic_write_text(self.study.config, self.config.text)
             self.study.logs.mkdir(exist_ok=True)
             self._events = EventLog(self.study.events)
@@ -63,6 +78,13 @@ class Coordinator:
             self._lock.__exit__(type(error), error, error.__traceback__)
             raise
         return self
+
+    def _clear_leftovers(self):
+        """Remove what a killed run was in the middle of; only the holder of the lock may."""
+        for folder in (self.study.making, self.study.scratch):
+            shutil.rmtree(folder, ignore_errors=True)
+        for part in self.study.cache.glob("tmp*"):
+            part.unlink(missing_ok=True)
 
     def __exit__(self, *error):
         return self._lock.__exit__(*error)
@@ -72,7 +94,7 @@ class Coordinator:
     def simulate(self):
         """Solve the poses that are not done, then make the trials."""
         began = time.monotonic()
-        self._say("simulate", "preparing head, poses and volume store")
+        self._say("simulate", "preparing head, poses and volume store (a new head is meshed: a minute or two)")
         prepare_volumes(self.study, self.config)
         volumes = open_volumes(self.study)
         check_responses(self.config, volumes.sizes["pose"])
@@ -80,7 +102,11 @@ class Coordinator:
         shards = pending_shards(self.study, self.options.retry_failed)
         before = int((volumes["status"].values == int(Status.DONE)).sum())
         memory = memory_per_worker_gb(self.config, nodes)
-        self._farm("simulate", solve_shard, shard_tasks(self.study, self.config, shards), "poses", memory)
+        solver = study_solver(self.config, nodes)
+        if shards:
+            self._say("simulate", f"{nodes:,} nodes, {solver.kind} solver: {solver.reason}")
+        tasks = shard_tasks(self.study, self.config, shards, solver.kind)
+        self._farm("simulate", solve_shard, tasks, "poses", memory, self._record_lost_shard)
         status = open_volumes(self.study)["status"].values
         done, failed = int((status == int(Status.DONE)).sum()), int((status == int(Status.FAILED)).sum())
         if done + failed < total:
@@ -111,7 +137,8 @@ class Coordinator:
             scaling=self.config.inputs.scaling,
             split=self._split(),
         )
-        memory = 2.0 + 3 * sum(self.config.stimulation.trials) * self.config.volume.n**3 * 4 / 1e9
+        trials = open_trials(self.study).sizes["trial"]
+        memory = 2.0 + 2 * trials * self.config.volume.n**3 * 4 / 1e9
         return self._train_all("encode", encode_run, make, self._autoencoder_waves, "autoencoders", memory)
 
     def train(self):
@@ -133,13 +160,18 @@ class Coordinator:
         return SplitConfig(test_fraction=validation.test_fraction, folds=validation.folds, seed=self.config.seed)
 
     def _need_trials(self, verb):
-        if not self.study.trials.exists():
-            raise StoreError(f"{verb}: there are no trials yet; give `motorsweep simulate` first, or `motorsweep run`.")
+        held = open_trials(self.study).attrs.get("id") if self.study.trials.exists() else None
+        if held != expected_trials_id(self.study, self.config):
+            found = "there are no trials yet" if held is None else "the trials were made with other settings"
+            raise StoreError(
+                f"{verb}: {found}, so what is learned from them would stand under a wrong name; "
+                f"`motorsweep simulate {self.config.path}` makes them, `motorsweep run` does all that is needed."
+            )
 
-    def _autoencoder_waves(self, sweep, state):
+    def _autoencoder_waves(self, sweep):
         return sweep.autoencoders
 
-    def _mapper_waves(self, sweep, state):
+    def _mapper_waves(self, sweep):
         """Runs that can be named now: more of them can once the cross-validation is over."""
         final = [run for run in sweep.final(sweep.choose(self._score)).values() if run is not None]
         runs = sweep.validation + final
@@ -147,20 +179,18 @@ class Coordinator:
         return list({run.id: run for run in runs}.values())
 
     def _score(self, run_id):
-        record = read_record(self.study, run_id)
-        if record is None:
-            return None
-        return record["scores"]["nrmse"] if record["status"] == "done" else float("nan")
+        return validation_score(self.study, run_id)
 
     def _train_all(self, verb, function, make, waves, unit, memory):
         """Train in waves, each of what has all that it needs, until nothing more can be trained."""
         began, sweep = time.monotonic(), self.sweep()
         state, done, skipped, retried = {}, 0, None, set()
         while True:
-            runs = waves(sweep, state)
+            runs = waves(sweep)
+            self._note_expected(verb, runs)
             for run in runs:
                 if run.id not in state:
-                    state[run.id] = run_state(self.study, run.id)
+                    state[run.id] = self._state(run)
                 if self.options.retry_failed and state[run.id] is Status.FAILED and run.id not in retried:
                     state[run.id] = Status.PENDING
                     retried.add(run.id)
@@ -174,10 +204,18 @@ class Coordinator:
                 state[run.id] = run_state(self.study, run.id)
                 done += state[run.id] is Status.DONE
         failed = sum(state[run.id] is Status.FAILED for run in runs)
-        self._note_expected(verb, runs)
         return StageResult(
             verb=verb, unit=unit, done=done, skipped=skipped, failed=failed, seconds=time.monotonic() - began
         )
+
+    def _state(self, run):
+        """State of a run; an autoencoder without its codes is to be trained on from its checkpoint, which is cheap."""
+        state = run_state(self.study, run.id)
+        if run.kind == "autoencoder" and state is Status.DONE and not has_codes(self.study, run.id):
+            return Status.PENDING
+        if state is Status.FAILED and _BUILDS_ON in read_record(self.study, run.id)["reason"]:
+            return Status.PENDING  # whether it can be trained is found anew: what it builds on may have been mended
+        return state
 
     def _ready(self, runs, state):
         """Pending runs whose needs are done; a run below which something failed is recorded as failed."""
@@ -185,16 +223,20 @@ class Coordinator:
         for run in runs:
             if state[run.id] is not Status.PENDING:
                 continue
-            needs = [state.get(need) or run_state(self.study, need) for need in run.needs]
+            needs = [state[need] if need in state else run_state(self.study, need) for need in run.needs]
             if Status.FAILED in needs:
                 below = run.needs[needs.index(Status.FAILED)]
-                reason = f"bad_input: it builds on run {below}, which failed (`motorsweep show STUDY {below}`)"
+                reason = f"bad_input: {_BUILDS_ON} {below}, which failed (`motorsweep show STUDY {below}`)"
                 write_failure(self.study, run.id, record_of(run, time.time(), reason=reason))
                 state[run.id] = Status.FAILED
             elif all(need is Status.DONE for need in needs):
                 ready.append(run)
         # Long ones first, so that no worker is left with a long one at the end.
         return sorted(ready, key=lambda run: -(run.cell.depth if run.cell else 0))
+
+    def _record_lost_shard(self, task, outcome):
+        if not outcome.ok:
+            write_failed_shard(task, f"{outcome.reason}: {outcome.message}")
 
     def _record_failure(self, task, outcome):
         if not outcome.ok:
@@ -212,6 +254,7 @@ class Coordinator:
 
     def collect(self):
         """Build results.zarr from the records."""
+        self._need_trials("collect")
         began, before = time.monotonic(), folder_id(self.study.results)
         dataset = collect_results(self.study, self.result_plan())
         status = dataset["status"].values
@@ -225,6 +268,7 @@ class Coordinator:
             failed=failed,
             seconds=time.monotonic() - began,
             note=str(self.study.results),
+            table=tuple(score_lines(dataset)),
         )
 
     def result_plan(self):
@@ -278,7 +322,7 @@ class Coordinator:
     def _farm(self, verb, function, tasks, unit, memory_gb, on_outcome=None):
         if not tasks:
             return
-        scratch = self.study.folder / "scratch"
+        scratch = self.study.scratch
         progress = Progress(quiet=self.options.quiet)
         try:
             with open_executor(

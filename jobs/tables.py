@@ -82,7 +82,8 @@ class HeadTable(Table):
 
     def __post_init__(self):
         for tissue in self.conductivities:
-            _known("conductivities", tissue, tuple(CONDUCTIVITIES))
+            if not tissue.isdecimal():  # a tag of the mesh that no tissue of the table carries
+                _known("conductivities", tissue, tuple(CONDUCTIVITIES))
         if self.source in BUILTIN_HEADS:
             return
         if not self.source.lower().endswith(HEAD_SUFFIXES):

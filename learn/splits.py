@@ -14,6 +14,10 @@ _TEST, _FOLD = 1, 2  # keep the two draws of one seed and repeat apart
 def test_split(strata: np.ndarray, repeat: int, test_fraction: float, seed: int) -> tuple[np.ndarray, np.ndarray]:
     """Calibration and test trials of one repeat.
 
+    Each stratum gives its share, rounded to whole trials. Where that would leave the test set short (strata of a few
+    trials, such as intensities that all differ), the trials that are missing are drawn from what the strata leave,
+    evenly over them, so that the test set still holds its share of all trials.
+
     Parameters
     ----------
     strata : array, shape (t,)
@@ -21,7 +25,7 @@ def test_split(strata: np.ndarray, repeat: int, test_fraction: float, seed: int)
     repeat : int
         Number of the repeat; each draws another test set.
     test_fraction : float
-        Share of each stratum that goes to the test set, rounded to whole trials.
+        Share of the trials that goes to the test set, above 0 and below 1.
     seed : int
         Seed of the study.
 
@@ -32,7 +36,7 @@ def test_split(strata: np.ndarray, repeat: int, test_fraction: float, seed: int)
     Raises
     ------
     InputError
-        The fraction leaves one of the two sets empty.
+        There are fewer than two trials, or the fraction is not between 0 and 1.
 
     Examples
     --------
@@ -41,16 +45,34 @@ def test_split(strata: np.ndarray, repeat: int, test_fraction: float, seed: int)
     (27, 3)
     """
     strata = np.asarray(strata)
-    generator = np.random.default_rng([_TEST, seed, repeat])
-    test = np.concatenate([[], *(c[: round(test_fraction * len(c))] for c in _shuffled_strata(strata, generator))])
-    test = np.sort(test.astype(np.int64))
-    calibration = np.setdiff1d(np.arange(len(strata)), test)
-    if len(test) == 0 or len(calibration) == 0:
+    if len(strata) < 2 or not 0 < test_fraction < 1:
         raise InputError(
-            f"test set of repeat {repeat}: a test fraction of {test_fraction} puts {len(test)} of {len(strata)} trials "
-            "into the test set; both sets need trials. Change [validation] test_fraction or add trials."
+            f"test set of repeat {repeat}: {len(strata)} trials and a test fraction of {test_fraction} cannot be split "
+            "into a calibration and a test set; both sets need trials. Give a [validation] test_fraction between 0 "
+            "and 1, and at least 2 trials."
         )
-    return calibration, test
+    generator = np.random.default_rng([_TEST, seed, repeat])
+    classes = _shuffled_strata(strata, generator)
+    wanted = min(max(1, round(test_fraction * len(strata))), len(strata) - 1)
+    counts = _test_counts(classes, test_fraction, wanted)
+    test = np.concatenate([stratum[:count] for stratum, count in zip(classes, counts)])
+    if len(test) < wanted:
+        rest = np.concatenate([stratum[count:] for stratum, count in zip(classes, counts)])
+        # One of each run of neighbours, so that what is drawn is spread over the intensities.
+        drawn = [generator.choice(run) for run in np.array_split(rest, wanted - len(test))]
+        test = np.concatenate([test, drawn])
+    elif len(test) == len(strata):
+        test = test[:wanted]
+    test = np.sort(test.astype(np.int64))
+    return np.setdiff1d(np.arange(len(strata)), test), test
+
+
+def _test_counts(classes, test_fraction, wanted):
+    """Trials that each stratum gives; none for those that are due less than one, where rounding misses `wanted`."""
+    counts = [round(test_fraction * len(stratum)) for stratum in classes]
+    if sum(counts) == wanted:
+        return counts
+    return [count if test_fraction * len(stratum) >= 1 - 1e-9 else 0 for count, stratum in zip(counts, classes)]
 
 
 test_split.__test__ = False  # the name begins like a test's; pytest must not collect it

@@ -19,6 +19,7 @@ MU0_OVER_4PI = 1e-7
 """Magnetic constant over 4 pi, T·m/A."""
 
 _BLOCK = 128
+_TOUCH_M = 1e-4  # a casing that touches the scalp is not in it, whatever the rounding of a pose file
 
 
 @dataclass(frozen=True, eq=False)
@@ -221,6 +222,9 @@ def coil_inside_head(coil: Coil, pose, head) -> int:
 def check_coil_outside(coil: Coil, poses, head) -> None:
     """Refuse poses that put part of the coil into the head.
 
+    Dipoles stand for windings, some mm above the casing's underside, so the middle of the underside (the origin of the
+    coil frame) is asked for too.
+
     Parameters
     ----------
     coil : Coil
@@ -230,17 +234,28 @@ def check_coil_outside(coil: Coil, poses, head) -> None:
     Raises
     ------
     PoseError
-        Naming the first such pose by index, how many dipoles are inside and by how many millimetres.
+        Naming the first such pose by index, what of it is inside and by how many millimetres.
     """
     scalp = Scalp.of(head)
     for index, pose in enumerate(poses):
         positions = coil.placed(pose)[0]
         inside = positions[scalp.inside(positions)]
         if len(inside):
-            depth = 1e3 * np.linalg.norm(scalp.closest(inside)[0] - inside, axis=1).max()
+            found = f"{len(inside)} of {len(positions)} dipoles lie inside the head, the deepest"
+            depth = _depth_m(scalp, inside)
+        else:
+            found = "no dipole, but the middle of the casing's underside lies inside the head,"
+            depth = _depth_m(scalp, pose.centre_m[None])
+        if len(inside) or depth > _TOUCH_M:
             raise PoseError(
-                f"pose {index} ({pose.id}) of coil {coil.name!r}: {len(inside)} of {len(positions)} dipoles lie inside "
-                f"the head, the deepest {depth:.1f} mm below its surface. The field of a current source inside the "
-                "conductor is not what this solver computes. Move the coil outwards along -z, raise distance_mm, or "
-                "check that the pose belongs to this head (same subject, millimetres, RAS)."
+                f"pose {index} ({pose.id}) of coil {coil.name!r}: {found} {1e3 * depth:.1f} mm below its surface. "
+                "No coil can be held there, and the field of a current source inside the conductor is not what this "
+                "solver computes. Move the coil outwards along -z, raise distance_mm, or check that the pose belongs "
+                "to this head (same subject, millimetres, RAS)."
             )
+
+
+def _depth_m(scalp, points_m):
+    """How far the deepest of the points lies below the surface, m; 0 where all are outside."""
+    inside = points_m[scalp.inside(points_m)]
+    return np.linalg.norm(scalp.closest(inside)[0] - inside, axis=1).max() if len(inside) else 0.0

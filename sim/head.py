@@ -166,7 +166,7 @@ def _place(nodes, corner):
     return "(" + ", ".join(f"{v:.1f}" for v in nodes[corner].mean(0) * 1e3) + ")"
 
 
-def load_head(source="template", conductivities=None, *, sizes=None, hand_knob_m=None, cache=None):
+def load_head(source="template", conductivities=None, *, sizes=None, hand_knob_m=None, cache=None, radii_m=None):
     """Load or make a head model.
 
     Parameters
@@ -184,6 +184,9 @@ def load_head(source="template", conductivities=None, *, sizes=None, hand_knob_m
     cache : path-like, optional
         Folder in which meshes that are made here are kept, by content. Default: ``$MOTORSWEEP_CACHE/heads``, or
         ``~/.cache/motorsweep/heads``.
+    radii_m : sequence of 4 floats, optional
+        Outer radii of the sphere's brain, CSF, bone and scalp, m; by default those of `sphere_labels`. For the sphere
+        only.
 
     Returns
     -------
@@ -199,6 +202,8 @@ def load_head(source="template", conductivities=None, *, sizes=None, hand_knob_m
     >>> head = load_head("template", {"bone": 0.008})                             # doctest: +SKIP
     """
     text = str(source)
+    if radii_m is not None and text != "sphere":
+        raise InputError(f'head {text!r}: radii_m are those of the layered sphere; leave them out, or load "sphere".')
     if text.endswith((".msh", ".msh.gz")):
         nodes, tets, tissue = read_msh(source)
         return _head(nodes, tets, tissue, conductivities, Path(text).name.split(".")[0], "")
@@ -207,7 +212,7 @@ def load_head(source="template", conductivities=None, *, sizes=None, hand_knob_m
         volume, comment, name, key = template_labels, COMMENT, "template", KEY
         default_knob = np.array(HAND_KNOB_MM) * 1e-3
     elif text == "sphere":
-        volume = sphere_labels()
+        volume = sphere_labels() if radii_m is None else sphere_labels(radii_m)
         comment, name, key, default_knob = volume.comment, "sphere", None, volume.top_m()
     elif text.endswith((".nii", ".nii.gz", ".npz")):
         volume = read_labels(source)

@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 from scipy import ndimage
 
-from ..errors import MeshError, MissingPackageError
+from ..errors import InputError, MeshError, MissingPackageError
 from .mesh_quality import remove_slivers, tet_volumes
 
 # Raise it when a change here makes another mesh of the same labels.
@@ -162,17 +162,30 @@ def sphere_labels(radii_m=(0.080, 0.083, 0.089, 0.095), spacing_m=1e-3):
     Parameters
     ----------
     radii_m : sequence of 4 floats, m
+        Outer radii of brain, CSF, bone and scalp, ascending.
     spacing_m : float
 
     Returns
     -------
     LabelVolume
 
+    Raises
+    ------
+    InputError
+        If the radii are not four ascending positive numbers.
+
     Examples
     --------
     >>> int(sphere_labels().labels.max())
     5
     """
+    radii_m = tuple(float(radius) for radius in radii_m)
+    steps = np.diff([0.0, *radii_m])
+    if len(radii_m) != 4 or not (np.isfinite(steps) & (steps > 0)).all():
+        raise InputError(
+            f"layered sphere: radii {radii_m} m are not those of four layers; give the outer radii of brain, CSF, bone "
+            "and scalp in m, ascending."
+        )
     half = int(np.ceil(radii_m[-1] / spacing_m)) + 2
     axis = np.arange(-half, half + 1) * spacing_m
     distance = np.sqrt(axis[:, None, None] ** 2 + axis[:, None] ** 2 + axis**2)
@@ -223,9 +236,13 @@ def mesh_labels(volume, sizes, centre_m, cache, key=None):
     nodes, tets, tissue = _mesh(volume() if callable(volume) else volume, sizes, np.asarray(centre_m, float))
     target.parent.mkdir(parents=True, exist_ok=True)
     handle, name = tempfile.mkstemp(dir=target.parent, suffix=".part")
-    with os.fdopen(handle, "wb") as file:
-        np.savez(file, nodes=nodes, tets=tets, tissue=tissue)
-    os.replace(name, target)
+    try:
+        with os.fdopen(handle, "wb") as file:
+            np.savez(file, nodes=nodes, tets=tets, tissue=tissue)
+        os.replace(name, target)
+    except BaseException:
+        Path(name).unlink(missing_ok=True)
+        raise
     return nodes, tets, tissue
 
 
@@ -288,7 +305,7 @@ def _cgal(labels, spacing_mm, cells, sizes):
     except ImportError as error:
         raise MissingPackageError(
             "meshing a label volume needs pygalmesh (CGAL), which is not installed here: on Debian 12 "
-            "`apt-get install python3-pygalmesh` and `make` again; elsewhere give a ready .msh head."
+            "`apt-get install python3-pygalmesh` and `make setup`; elsewhere give a ready .msh head."
         ) from error
     with _silenced():
         mesh = pygalmesh.generate_from_array(

@@ -5,6 +5,7 @@ Format: https://gmsh.info/doc/texinfo/gmsh.html (MSH file format, version 2). Co
 
 import gzip
 import io
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -68,7 +69,7 @@ def _read_bytes(path):
         return data
     try:
         return gzip.decompress(data)
-    except (OSError, EOFError, ValueError) as error:
+    except (OSError, EOFError, ValueError, zlib.error) as error:
         raise MeshError(f"{path}: the gzip file is damaged ({error}); copy or download it again.") from error
 
 
@@ -184,12 +185,12 @@ def _compact(numbers, places, tag, corner, path):
     if not inside.all() or (numbers[order][position] != used).any():
         raise MeshError(f"{path}: a tetrahedron names a node that the file does not hold; the file is damaged.")
     keep = np.sort(order[position])
-    lookup = dict_lookup(numbers[keep])
+    lookup = positions_of(numbers[keep])
     nodes = np.ascontiguousarray(places[keep], dtype=float) * 1e-3
     return nodes, lookup(corner).astype(np.int32), tag.astype(np.int16)
 
 
-def dict_lookup(numbers):
+def positions_of(numbers):
     """Function from node numbers to positions in `numbers`, which may be in any order.
 
     Parameters
@@ -202,7 +203,7 @@ def dict_lookup(numbers):
 
     Examples
     --------
-    >>> dict_lookup(np.array([7, 3]))(np.array([3, 7, 7])).tolist()
+    >>> positions_of(np.array([7, 3]))(np.array([3, 7, 7])).tolist()
     [1, 0, 0]
     """
     order = np.argsort(numbers, kind="stable")

@@ -95,7 +95,13 @@ def _pose(matrix_mm, path, where):
 
 def _read_csv(path):
     """Pairs (place, 4x4 matrix in mm)."""
-    text = path.read_text(encoding="utf-8-sig")
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise PoseError(
+            f"reading coil poses from {path}: byte {error.start} is not UTF-8, so the columns cannot be told; "
+            "save it as CSV UTF-8."
+        ) from error
     first = next((line for line in text.splitlines() if line.strip()), "")
     delimiter = next((mark for mark in ("\t", ";", ",") if mark in first), None)
     rows = [

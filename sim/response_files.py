@@ -1,5 +1,6 @@
 """Reading measured muscle responses from a table."""
 
+import contextlib
 import csv
 import re
 from dataclasses import dataclass
@@ -11,6 +12,8 @@ from ..errors import InputError
 
 UNITS = {"v": 1.0, "mv": 1e-3, "uv": 1e-6, "nv": 1e-9}
 """Volts per unit; µ and μ are read as u, and case does not matter."""
+
+_LEAST_PERCENT = 10  # per cent of the threshold; a table that stays below it holds fractions
 
 TRIAL_COLUMNS = ("pose", "intensity_percent_rmt", "didt_a_per_us")
 
@@ -49,7 +52,7 @@ def read_responses(path, n_poses: int | None = None) -> ResponseTable:
     Parameters
     ----------
     path : str or Path
-        ``.csv`` (comma or semicolon) or ``.tsv``/``.txt`` (tab).
+        ``.csv`` (comma or semicolon) or ``.tsv``/``.txt`` (tab), in UTF-8 or, as Excel saves it, Windows-1252.
     n_poses : int, optional
         Number of poses that the responses belong to; then pose numbers are checked against it.
 
@@ -87,7 +90,7 @@ def read_responses(path, n_poses: int | None = None) -> ResponseTable:
         response=response,
         muscles=muscles,
         pose_index=_pose_index(path, rows, columns.get("pose"), n_poses),
-        intensity_percent_rmt=_positive(path, rows, columns, "intensity_percent_rmt"),
+        intensity_percent_rmt=_percent(path, rows, columns),
         didt=_positive(path, rows, columns, "didt_a_per_us", 1e6),
     )
 
@@ -100,7 +103,7 @@ def _read_rows(path):
     """Header fields and pairs (line number, fields), every row as long as the header."""
     if not path.is_file():
         raise InputError(f"reading responses from {path}: there is no such file. Correct `file` in [responses].")
-    text = path.read_text(encoding="utf-8-sig")
+    text = _decoded(path)
     first = text.partition("\n")[0]
     delimiter = next((mark for mark in ("\t", ";") if mark in first), ",")
     reader = csv.reader(text.splitlines(), delimiter=delimiter)
@@ -119,6 +122,20 @@ def _read_rows(path):
                 f"{len(header)} columns, so amplitudes would land at the wrong muscle. Repair the line."
             )
     return header, rows[1:]
+
+
+def _decoded(path):
+    """Text of the table: UTF-8, or else Windows-1252, in which Excel saves a plain CSV with its µ."""
+    data = path.read_bytes()
+    for encoding in ("utf-8-sig", "cp1252"):
+        with contextlib.suppress(UnicodeDecodeError):
+            text = data.decode(encoding)
+            if "\0" not in text:
+                return text
+    raise InputError(
+        f"reading responses from {path}: it is text neither in UTF-8 nor in Windows-1252, so columns and muscles "
+        "cannot be told. Save it as CSV UTF-8."
+    )
 
 
 def _muscle_columns(path, header):
@@ -191,3 +208,15 @@ def _positive(path, rows, columns, name, scale=1.0):
                 "navigators write 0 for unknown). Fill in the intensity or leave the trial out."
             )
     return columns[name] * scale
+
+
+def _percent(path, rows, columns):
+    """Intensities in per cent; refused where they can only be fractions of the threshold."""
+    values = _positive(path, rows, columns, "intensity_percent_rmt")
+    if values is not None and values.max() < _LEAST_PERCENT:
+        raise InputError(
+            f"reading responses from {path}, column 'intensity_percent_rmt': the largest intensity is "
+            f"{values.max():g} %, which no muscle answers to; these look like fractions of the resting motor threshold "
+            "and would make every field a hundred times too small. Give per cent: 120, not 1.2."
+        )
+    return values

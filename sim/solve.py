@@ -169,10 +169,6 @@ class FieldSolver:
             self._samplers[grid.id] = build_sampler(self.head, grid.points())
         return self._samplers[grid.id]
 
-    def tissue_volume(self, grid):
-        """Tissue tag of each voxel, (n, n, n) uint8; 0 outside the head."""
-        return self.sampler(grid).tissue.astype(np.uint8).reshape(grid.shape)
-
     def _field(self, sampler, poses, didt):
         dadt = self.dadt(poses, didt)
         return sampler.field(self.solve(poses, didt, dadt=dadt), dadt)

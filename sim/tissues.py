@@ -81,7 +81,7 @@ def conductivity_of(tissue, overrides=None):
 
 
 def _tag(key):
-    if isinstance(key, int) or str(key).isdigit():
+    if isinstance(key, int) or str(key).isdecimal():
         return int(key)
     if key in TISSUE_TAGS:
         return TISSUE_TAGS[key]

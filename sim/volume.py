@@ -114,6 +114,46 @@ def locate(nodes, tets, points, chosen=None):
     return element, weights
 
 
+def sample(head, grid, values):
+    """Nodal values of a head on a grid, by linear interpolation in its elements.
+
+    Exact for what is linear in space. For the electric field see `motorsweep.sim.solve`, which recovers it tissue by
+    tissue first; this is for what is continuous across tissues, such as a potential.
+
+    Parameters
+    ----------
+    head : Head
+    grid : VolumeGrid
+    values : array_like (n,) or (n, k)
+        One value, or k of them, at each node of the head.
+
+    Returns
+    -------
+    ndarray (grid.n, grid.n, grid.n) or (grid.n, grid.n, grid.n, k) float32
+        Axis order x, y, z; in the unit of the values; zero outside the head.
+
+    Raises
+    ------
+    InputError
+        If there is not one row of values for each node.
+
+    Examples
+    --------
+    >>> height_m = sample(head, VolumeGrid((0, 0, 0.07), n=32), head.nodes[:, 2])  # doctest: +SKIP
+    """
+    values = np.asarray(values, dtype=float)
+    if values.ndim not in (1, 2) or len(values) != len(head.nodes):
+        raise InputError(
+            f"sampling on a volume grid: values are {values.shape}, but the head has {len(head.nodes)} nodes, and each "
+            "needs its value; give an array (n,) or (n, k)."
+        )
+    element, weights = locate(head.nodes, head.tets, grid.points())
+    inside = element >= 0
+    volume = np.zeros((len(element), *values.shape[1:]), np.float32)
+    volume[inside] = np.einsum("pi,pi...->p...", weights[inside], values[head.tets[element[inside]]])
+    return volume.reshape(*grid.shape, *values.shape[1:])
+
+
 def _bins(points, origin, size, shape):
     cell = np.clip(((points - origin) / size).astype(np.int64), 0, shape - 1)
     flat = (cell[:, 0] * shape[1] + cell[:, 1]) * shape[2] + cell[:, 2]

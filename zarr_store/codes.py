@@ -114,6 +114,6 @@ def read_codes(study, run_id: str) -> np.ndarray:
 
 def _damaged(run_id, found):
     return (
-        f"reading the codes of run {run_id}: {found}; training on them would mean nothing. Remove codes.zarr/{run_id} "
-        "and run `motorsweep encode STUDY.toml`"
+        f"reading the codes of run {run_id}: {found}; training on them would mean nothing. Run "
+        "`motorsweep verify STUDY.toml --repair`, then `motorsweep run STUDY.toml`"
     )

@@ -94,6 +94,11 @@ class Study:
         return self.folder / "cache"
 
     @property
+    def scratch(self) -> Path:
+        """``scratch``: temporary files of workers, removed when a stage ends."""
+        return self.folder / "scratch"
+
+    @property
     def making(self) -> Path:
         """``.making``: unfinished folders, renamed into place when whole; safe to delete when nothing runs."""
         return self.folder / ".making"

@@ -164,8 +164,8 @@ def _ranges(poses):
 
 def _unreadable(path, poses, found):
     return (
-        f"reading {poses} of {path}: {found}; training on it would mean nothing. Run `motorsweep verify STUDY.toml`, "
-        "which sets damaged poses to pending, then `motorsweep simulate STUDY.toml`"
+        f"reading {poses} of {path}: {found}; training on it would mean nothing. Run "
+        "`motorsweep verify STUDY.toml --repair`, which sets damaged poses to pending, then `motorsweep run STUDY.toml`"
     )
 
 

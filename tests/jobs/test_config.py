@@ -4,6 +4,7 @@ import tomllib
 from dataclasses import FrozenInstanceError, fields, is_dataclass
 from pathlib import Path
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -11,6 +12,7 @@ from motorsweep.errors import ConfigError
 from motorsweep.hpc.executors import EXECUTORS, ExecutorConfig
 from motorsweep.jobs.config import StudyConfig, load_study_config, parse_study, to_plain
 from motorsweep.jobs.tables import BUILTIN_COILS, SolverTable, StudyTables
+from motorsweep.sim.tissues import conductivity_of
 
 NAMED = 'name = "a"\n'
 
@@ -139,6 +141,12 @@ def test_each_fault_is_one_sentence(text, message):
     assert len(str(caught.value).splitlines()) == 1
     assert str(caught.value).startswith(f"study.toml: {message}")
     assert "pydantic" not in str(caught.value)
+
+
+def test_a_tag_without_a_tissue_can_be_given_its_conductivity():
+    config = parse_study(NAMED + '[head.conductivities]\nbone = 0.02\n"77" = 0.2\n')
+    assert config.head.conductivities == {"bone": 0.02, "77": 0.2}
+    assert conductivity_of(np.array([77, 4]), config.head.conductivities).tolist() == [0.2, 0.02]
 
 
 def test_every_fault_is_told_at_once():

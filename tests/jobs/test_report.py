@@ -3,6 +3,9 @@ import io
 import json
 import math
 import re
+import shlex
+import subprocess
+import sys
 from html.parser import HTMLParser
 
 import numpy as np
@@ -14,6 +17,7 @@ from motorsweep.jobs.evidence import read_evidence
 from motorsweep.jobs.field_figure import field_view
 from motorsweep.jobs.findings import mean_sd, summary
 from motorsweep.jobs.report import write_report
+from motorsweep.jobs.report_tables import score_lines
 from motorsweep.jobs.timeline import stage_rows, task_spans
 from motorsweep.sim.firing import firing_rate
 from motorsweep.sim.volume import VolumeGrid
@@ -253,6 +257,8 @@ def test_assumptions_and_facts_are_stated(full):
         "slope of 4.8 V/m",
         "60.0 V/m at 100 % RMT",
         "50.0 A/µs",
+        "This peak is the 99.9th percentile of these voxels; Fig. 1 shows the maximum.",
+        "turns firing rates, of the same sigmoid, E50 and slope as the firing-rate input, into muscle responses",
     ):
         assert text in page.text
     assert page.row("facts", "Poses") == ["3, of which 2 solved; largest relative residual 1.0e-11"]
@@ -318,13 +324,62 @@ def test_summary_names_the_best_model_and_its_floors(tmp_path):
     "raw, rate, said",
     [
         ([0.50, 0.60], [0.52, 0.62], "does not beat raw .* 0 of 2 repeats. The intervals mean ± sd overlap"),
-        ([0.40, 0.41], [0.60, 0.61], r"does not beat raw .* do not overlap. .* sigmoid \(half at 69.0 V/m"),
-        ([0.50], [0.60], "does not beat raw .* With one repeat the spread between splits is unknown"),
+        (
+            [0.40, 0.41],
+            [0.60, 0.61],
+            r"does not beat raw .* do not overlap\. This can be .* sigmoid \(half at 69.0 V/m",
+        ),
+        (
+            [0.50],
+            [0.60],
+            r"does not beat raw .* With one repeat .* either way\. A difference beyond chance can be .* sig",
+        ),
         ([0.60, 0.70], [0.55, 0.66], "beats raw .* overlap, .* can be chance"),
     ],
 )
 def test_summary_says_when_firing_rate_does_not_win_and_why(tmp_path, raw, rate, said):
-    assert re.search(said, sentences(tmp_path, with_scores(raw, rate)))
+    text = sentences(tmp_path, with_scores(raw, rate), expected=False)
+    assert re.search(said, text)
+    assert "generated from" not in text, "measured responses"
+
+
+@pytest.mark.parametrize("raw, rate", [([0.5], [0.9]), ([0.40, 0.41], [0.60, 0.61])])
+def test_simulated_responses_give_another_reason_why_firing_rate_loses(tmp_path, raw, rate):
+    text = sentences(tmp_path, with_scores(raw, rate))
+    assert "generated from the same sigmoid, with the same E50 and slope (half at 69.0 V/m, slope 4.8 V/m)" in text
+    assert "lacks nothing that they depend on" in text
+    assert "flattens" not in text and "planted" not in text
+    assert ("intervals do not overlap" in text) == (len(raw) > 1)
+
+
+def test_an_advantage_that_was_planted_is_called_so(tmp_path):
+    results = with_scores([0.60, 0.64], [0.50, 0.54])
+    said = (
+        "from the same sigmoid, with the same E50 and slope (half at 69.0 V/m, slope 4.8 V/m), as the firing-rate input"
+    )
+    assert f"{said}, so its advantage is planted, not found." in sentences(tmp_path / "simulated", results)
+    assert "planted" not in sentences(tmp_path / "measured", results, expected=False)
+    draw = with_scores([0.50, 0.60], [0.52, 0.62])
+    assert f"{said}, so any advantage of it is planted, not found." in sentences(tmp_path / "draw", draw)
+
+
+def test_the_inputs_are_compared_over_all_mappers_and_not_only_the_best(tmp_path):
+    results = mock_results(repeats=(0, 1))
+    results["nrmse"].loc[{"input": "e_norm"}] = 0.6
+    results["nrmse"].loc[{"input": "firing_rate"}] = 0.7
+    best, next_best = {"depth": 6, "connection": "both"}, {"depth": 3, "connection": "direct"}
+    results["nrmse"].loc[{"input": "firing_rate"} | best] = 0.4
+    results["nrmse"].loc[{"input": "firing_rate"} | next_best] = 0.5
+    text = sentences(tmp_path / "a", results)
+    assert "Firing rate beats raw |E| for this mapper by 0.200" in text
+    assert "picked by these same test scores" in text and "is lower in 2 of 6 mappers." in text
+    results["status"].loc[{"input": "e_norm"} | next_best] = Status.PENDING
+    results["status"].loc[{"input": "firing_rate", "repeat": 0, **best}] = Status.FAILED  # one repeat has both
+    assert "is lower in 1 of 5 mappers where both inputs are done, of 6 in all." in sentences(tmp_path / "b", results)
+
+
+def test_one_mapper_alone_is_not_counted(tmp_path):
+    assert "picked by" not in sentences(tmp_path, with_scores([0.6], [0.5]))
 
 
 def test_summary_says_when_nothing_was_learned(tmp_path):
@@ -335,6 +390,68 @@ def test_summary_says_when_nothing_was_learned(tmp_path):
 def test_one_repeat_has_no_sd():
     assert mean_sd(np.array([0.5])) == "0.500"
     assert mean_sd(np.array([0.5, 0.6])) == f"0.550 ± {0.1 / math.sqrt(2):.3f}"
+
+
+# ---- table 1 in the terminal ----------------------------------------------------------------------------------------
+
+
+def test_score_lines_are_table_1(full):
+    _, results, _, page = full
+    lines = score_lines(results)
+    cells = [re.split(r" {2,}", line.replace(" *", "")) for line in lines]
+    assert cells[0] == ["Test NRMSE", "raw |E|", "firing rate"]
+    labels = [f"{depth} layers {name}" for depth in (3, 6) for name in ("Direct", "Both")]
+    assert [" ".join(row[:-2]) for row in cells[1:5]] == labels
+    for row, (name, number) in zip(cells[1:5], [("Direct", 0), ("Both", 0), ("Direct", 1), ("Both", 1)], strict=True):
+        assert row[-2:] == page.row("nrmse", name, number)[:2]
+    assert cells[4][-1].endswith("(2/3)")
+    for row, name in zip(cells[5:], ("Training mean", "Ridge on the codes", "Best possible"), strict=True):
+        assert row == [name, *page.row("nrmse", name)[:2]]
+
+
+def test_score_lines_word_for_word():
+    results = small(repeats=(0, 1))
+    results["nrmse"].values[:, 0] = [[[0.60, 0.64], [0.7, 0.7]], [[0.9, 0.9], [0.50, 0.54]]]
+    results["status"].values[1, 0, 0] = [Status.DONE, Status.FAILED]
+    results["baseline_nrmse"].values[...] = np.array([0.8, 0.75, 0.3])[None, :, None]
+    results["baseline_nrmse"].loc[{"input": "firing_rate", "baseline": "ridge"}] = np.nan
+    results["baseline_nrmse"].loc[{"baseline": "best_possible"}] = np.nan
+    assert score_lines(results) == [
+        "Test NRMSE          raw |E|          firing rate",
+        "3 layers  Direct    0.620 ± 0.028 *  0.900 (1/2)",
+        "3 layers  Both      0.700 ± 0.000    0.520 ± 0.028 *",
+        "Training mean       0.800 ± 0.000    0.800 ± 0.000",
+        "Ridge on the codes  0.750 ± 0.000    pending",
+    ]
+    results["baseline_status"].loc[{"input": "firing_rate"}] = Status.FAILED
+    results["status"].loc[{"connection": "both"}] = Status.PENDING
+    results["status"].loc[{"input": "firing_rate", "connection": "direct"}] = Status.FAILED
+    lines = score_lines(results)
+    assert lines[1:3] == ["3 layers  Direct    0.620 ± 0.028 *  failed", "3 layers  Both      pending          pending"]
+    assert lines[-1] == "Ridge on the codes  0.750 ± 0.000    failed"
+
+
+def test_score_lines_of_one_repeat_and_of_a_study_where_nothing_is_done():
+    results = small(inputs=("firing_rate",))
+    results["nrmse"].values[...] = np.reshape([0.6, 0.5], (1, 1, 2, 1))
+    results["baseline_nrmse"].values[...] = np.nan
+    assert score_lines(results)[1:] == ["3 layers  Direct  0.600", "3 layers  Both    0.500 *"]
+    results["status"].values[...] = Status.PENDING
+    assert score_lines(results) == [
+        "Test NRMSE        firing rate",
+        "3 layers  Direct  pending",
+        "3 layers  Both    pending",
+    ]
+
+
+def test_score_lines_fit_a_terminal_and_leave_the_typesetter_alone():
+    results = mock_results(repeats=range(12))
+    results["status"].values[:, :, :, 0] = Status.FAILED
+    lines = score_lines(results)
+    assert "(11/12)" in lines[1] and max(map(len, lines)) <= 80
+    code = "import sys, motorsweep.jobs.report_tables as t; from motorsweep.zarr_store.mocks import mock_results as m; "
+    code += "t.score_lines(m()); sys.exit(bool({'great_tables', 'matplotlib', 'torch'} & set(sys.modules)))"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 
 # ---- studies that lack something ------------------------------------------------------------------------------------
@@ -385,6 +502,16 @@ def test_a_cell_without_any_score_is_named_by_its_state_and_not_as_0(tmp_path):
     assert page.row("nrmse", "Both")[0] == "failed"
     assert page.row("nrmse", "Direct")[1] == "pending"
     assert "Direct: pending." in page.text or "Both: failed." in page.text  # of the input that is drawn
+
+
+def test_many_failures_end_with_a_command_that_can_be_pasted(tmp_path, monkeypatch):
+    monkeypatch.setattr(report, "_SHOWN_FAILURES", 1)
+    results = small()
+    study = store(tmp_path / "hand knob", results, volumes=True)
+    store_runs(study, results, fail=(0, 0, 0, 0))
+    text = page_of(study).text
+    found = re.search(r"And 1 more\. All of them, by cause: (.* --failed)", text).group(1)
+    assert shlex.split(found) == ["motorsweep", "status", str(study.folder), "--failed"]
 
 
 def test_cross_validation_adds_its_table_and_what_was_chosen(tmp_path):

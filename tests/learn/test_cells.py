@@ -164,3 +164,12 @@ def test_refuses_what_cannot_be_learned_from(data, fitted):
             1,
             {"measured": fitted["direct"].arrays["measured"]},
         )
+
+
+def test_both_starts_from_the_synergy_mapper_and_does_not_undo_it(data):
+    """The first epoch's loss is about the variance that synergy leaves over, and training does not end above it."""
+    config = replace(CONFIG, epochs=12)
+    synergy = fit_cell(*data, TRAIN, EVALUATE, cell("synergy"), config, seed=1)
+    both = fit_cell(*data, TRAIN, EVALUATE, cell("both"), config, seed=1, synergy=synergy.arrays)
+    assert both.loss[0] < 3 * synergy.scores["residual_variance"]
+    assert both.scores["nrmse_train"] <= 1.02 * synergy.scores["nrmse_train"]

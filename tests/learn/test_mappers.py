@@ -40,9 +40,12 @@ def test_synergy_mapper_is_the_basis_times_sigmoids():
 def test_residual_mapper_is_linear_inside_and_within_one():
     net = build_mapper(3, "residual").eval()
     assert not any(isinstance(layer, nn.ReLU) for layer in net.layers)
-    out = net(100 * torch.randn(4, 1, 16, 16, 16))
+    codes = 100 * torch.randn(4, 1, 16, 16, 16)
+    assert (net(codes) == 0).all(), "it starts as the synergy mapper alone"
+    nn.init.xavier_uniform_(net.weighted()[-1].weight)
+    out = net(codes)
     assert (out.abs() <= 1).all()
-    assert (out < 0).any()
+    assert (out < 0).any() and (out > 0).any()
 
 
 def test_batch_norm_has_keras_settings():

@@ -1,4 +1,5 @@
 import os
+import re
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -9,7 +10,7 @@ from hypothesis import strategies as st
 from motorsweep.errors import CoilError, PoseError
 from motorsweep.sim import figure_of_eight as magstim
 from motorsweep.sim.coil import COILS, Coil, check_coil_outside, coil_inside_head, load_coil
-from motorsweep.sim.pose import Pose
+from motorsweep.sim.pose import Pose, grid_poses, random_poses
 from motorsweep.sim.scalp import Scalp
 from scipy.spatial import ConvexHull
 from scipy.spatial.transform import Rotation
@@ -268,3 +269,27 @@ def test_check_coil_outside_names_pose_depth_and_remedy():
         PoseError, match=r"pose 1 .*1 of 1 dipoles lie inside the head, the deepest (2\.9|3\.0) mm .*-z"
     ):
         check_coil_outside(coil, poses, head)
+
+
+def test_check_coil_outside_refuses_a_casing_in_the_head():
+    """The windings of the Magstim lie above its casing's underside: some mm deep, no dipole is in the head yet."""
+    head, coil = sphere_head(count=4000), load_coil("magstim-70mm")
+    lifted, sunk = (pose_of([np.pi, 0, 0], [0, 0, 0.09 + height]) for height in (1e-3, -2e-3))
+    assert coil_inside_head(coil, sunk, head) == 0
+    check_coil_outside(coil, [lifted], head)
+    with pytest.raises(PoseError) as caught:
+        check_coil_outside(coil, [lifted, sunk], head)
+    assert re.search(
+        r"pose 1 .*underside lies inside the head, (1\.9|2\.0) mm below its surface.*-z", str(caught.value)
+    )
+
+
+@pytest.mark.parametrize("distance_m", [0.0, 1e-3, 4e-3])
+def test_tangential_poses_are_outside(distance_m):
+    scalp, knob = Scalp.of(sphere_head(count=6000)), (-0.037, -0.021, 0.058)
+    poses = grid_poses(scalp, knob, distance_m=distance_m)
+    poses += random_poses(scalp, knob, 20, distance_m=distance_m, seed=1)
+    for name in ("magstim-70mm", "dipole"):
+        # the one dipole of "dipole" lies on the casing's underside, so at no distance it would touch the scalp
+        if name != "dipole" or distance_m:
+            check_coil_outside(load_coil(name), poses, scalp)

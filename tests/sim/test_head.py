@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from motorsweep.errors import InputError, MeshError
 from motorsweep.sim.head import Head, MeshSizes, load_head
-from motorsweep.sim.label_mesh import read_labels
+from motorsweep.sim.label_mesh import mesh_labels, read_labels, sphere_labels
 from motorsweep.sim.mesh_quality import smallest_dihedral_angles
 from motorsweep.sim.msh_files import write_msh
 
@@ -57,6 +57,40 @@ def test_sphere_is_meshed_without_slivers_and_keeps_its_volumes(sphere_head):
         assert volume == pytest.approx(4 / 3 * np.pi * (outer**3 - inner**3), rel=0.03)
     surface = np.unique(sphere_head.scalp())
     assert np.linalg.norm(sphere_head.nodes[surface], axis=1).mean() == pytest.approx(0.095, rel=5e-3)
+
+
+def test_radii_of_the_sphere_can_be_chosen(mesh_cache):
+    pytest.importorskip("pygalmesh", reason="meshing needs CGAL (python3-pygalmesh)")
+    sizes = MeshSizes(fine_m=5e-3, coarse_m=5e-3, fine_radius_m=5e-3)
+    radii = (0.030, 0.035, 0.040, 0.045)
+    made = load_head("sphere", {"bone": 0.02}, sizes=sizes, cache=mesh_cache, radii_m=radii)
+    surface = np.unique(made.scalp())
+    assert np.linalg.norm(made.nodes[surface], axis=1).mean() == pytest.approx(0.045, rel=0.01)
+    assert np.unique(made.conductivity[made.tissue == 4]).tolist() == [0.02]
+
+
+def test_radii_that_make_no_sphere_are_told():
+    for radii in ((0.08, 0.083, 0.089), (0.08, 0.07, 0.089, 0.095), (0.0, 0.083, 0.089, 0.095)):
+        with pytest.raises(InputError, match=r"not those of four layers.*ascending"):
+            load_head("sphere", radii_m=radii)
+    with pytest.raises(InputError, match=r"'template': radii_m are those of the layered sphere"):
+        load_head("template", radii_m=(0.08, 0.083, 0.089, 0.095))
+
+
+def test_a_full_disk_leaves_no_part_of_a_mesh(tmp_path):
+    """The kernel refuses what exceeds the largest size of a file, as it does on a full disk."""
+    pytest.importorskip("pygalmesh", reason="meshing needs CGAL (python3-pygalmesh)")
+    resource = pytest.importorskip("resource", reason="limits of a process are a thing of Unix")
+    volume = sphere_labels((0.02, 0.025, 0.03, 0.035))
+    sizes = MeshSizes(fine_m=4e-3, coarse_m=4e-3)
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (50_000, before[1]))
+    try:
+        with pytest.raises(OSError, match="too large"):
+            mesh_labels(volume, sizes, np.zeros(3), tmp_path)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_label_volume_is_placed_by_its_affine(tmp_path, mesh_cache):

@@ -79,6 +79,24 @@ def test_damaged_bytes_never_crash(tmp_path):
     assert refused > 100
 
 
+def test_a_damaged_gzip_file_is_told(tmp_path):
+    write_msh(tmp_path / "head.msh", NODES, TETS, TAGS)
+    good = gzip.compress((tmp_path / "head.msh").read_bytes(), mtime=0)
+    rng = np.random.default_rng(2)
+    refused = 0
+    for _ in range(60):
+        bad = bytearray(good)
+        for place in rng.integers(2, len(bad), 3):
+            bad[place] = rng.integers(0, 256)
+        (tmp_path / "bad.msh.gz").write_bytes(bytes(bad))
+        try:
+            same(tmp_path / "bad.msh.gz")  # harmless: bytes of the gzip header that say nothing of the mesh
+        except MeshError as error:
+            assert "gzip file is damaged" in str(error)
+            refused += 1
+    assert refused > 40
+
+
 @pytest.mark.parametrize(
     ("content", "words"),
     [

@@ -103,6 +103,13 @@ def test_damaged_csv_is_refused_by_line(tmp_path, text, message):
         read_poses(path)
 
 
+def test_csv_that_is_not_utf_8_is_refused_by_byte(tmp_path):
+    path = tmp_path / "excel.csv"
+    path.write_bytes("größe,m00\n".encode("cp1252"))
+    with pytest.raises(PoseError, match=r"excel\.csv: byte 2 is not UTF-8.*save it as CSV UTF-8"):
+        read_poses(path)
+
+
 def test_damaged_matlab_file_is_refused(tmp_path):
     path = tmp_path / "bad.mat"
     path.write_bytes(b"not a matlab file" * 20)

@@ -35,6 +35,21 @@ def test_byte_order_mark_quotes_and_empty_lines_do_no_harm(tmp_path):
     np.testing.assert_allclose(table.response[:, 0], [5e-6, 6e-6])
 
 
+def test_a_table_saved_by_excel_is_read(tmp_path):
+    path = tmp_path / "meps.csv"
+    path.write_bytes("FDI [µV];M. öffner [mV]\r\n50;1\r\n60;2\r\n".encode("cp1252"))
+    table = read_responses(path, n_poses=2)
+    assert table.muscles == ("FDI", "M. öffner")
+    np.testing.assert_allclose(table.response, [[50e-6, 1e-3], [60e-6, 2e-3]])
+
+
+@pytest.mark.parametrize("data", ["FDI [uV]\n1\n".encode("utf-16"), b"FDI [uV]\n\x81\n"])
+def test_text_in_no_known_encoding_is_refused(tmp_path, data):
+    (tmp_path / "meps.csv").write_bytes(data)
+    with pytest.raises(InputError, match=r"meps\.csv: it is text neither in UTF-8 nor.*Save it as CSV UTF-8"):
+        read_responses(tmp_path / "meps.csv")
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [
@@ -49,6 +64,10 @@ def test_byte_order_mark_quotes_and_empty_lines_do_no_harm(tmp_path):
         ("pose,FDI [uV]\n0,1\n2,1\n", r"line 3, column 'pose': found 2, but poses are whole numbers, 0 to 1"),
         ("pose,FDI [uV]\n0,1\n0.5,1\n", r"line 3, column 'pose': found 0\.5"),
         ("intensity_percent_rmt,FDI [uV]\n110,1\n0,1\n", r"line 3, column 'intensity_percent_rmt': found 0"),
+        (
+            "intensity_percent_rmt,FDI [uV]\n1.1,1\n1.4,1\n",
+            r"column 'intensity_percent_rmt': the largest intensity is 1\.4 %.*fractions.*Give per cent: 120, not 1\.2",
+        ),
         ("pose,FDI [uV]\n0,1\n1,1,1\n", r"line 3: found 3 fields where the header names 2"),
         ("pose\n0\n1\n", r"line 1: no muscle's column"),
         ("FDI [uV]\n", r"found 1 rows, but a header and at least one trial"),

@@ -96,7 +96,7 @@ def test_volumes_are_the_field_at_voxel_centres_and_zero_in_air(solver):
     assert volume.dtype == np.float32 and volume.shape == (12, 12, 12, 3)
     np.testing.assert_allclose(volume.reshape(-1, 3), solver.at(grid.points(), POSES[:1])[0], rtol=1e-5, atol=1e-6)
     radius = np.linalg.norm(grid.points(), axis=1).reshape(grid.shape)
-    tissue = solver.tissue_volume(grid)
+    tissue = solver.sampler(grid).tissue.reshape(grid.shape)
     assert (tissue[radius > 0.0965] == 0).all() and (volume[radius > 0.0965] == 0).all()
     assert (tissue[radius < 0.079] == 2).all() and (volume[radius < 0.079] != 0).all()
 
