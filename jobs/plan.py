@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass
 import numpy as np
 
 from ..hpc.identity import volumes_spec
-from ..hpc.simulate import check_same_volumes
+from ..hpc.prepare import check_same_volumes
 from ..hpc.sweep import Sweep, validation_score
 from ..hpc.trials import expected_trials_id
 from ..zarr_store.ids import content_id

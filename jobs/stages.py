@@ -12,11 +12,10 @@ from ..hpc.events import EventLog, Progress
 from ..hpc.executors import open_executor
 from ..hpc.farm import run_stage
 from ..hpc.identity import volumes_spec
+from ..hpc.prepare import check_same_volumes, head_path, prepare_volumes
 from ..hpc.records import record_of
 from ..hpc.simulate import (
-    check_same_volumes,
     memory_per_worker_gb,
-    prepare_volumes,
     shard_tasks,
     solve_shard,
     study_solver,
@@ -94,7 +93,8 @@ class Coordinator:
     def simulate(self):
         """Solve the poses that are not done, then make the trials."""
         began = time.monotonic()
-        self._say("simulate", "preparing head, poses and volume store (a new head is meshed: a minute or two)")
+        if not head_path(self.study, self.config).exists():
+            self._say("simulate", "preparing head, poses and volume store; meshing a new head takes a minute or two")
         prepare_volumes(self.study, self.config)
         volumes = open_volumes(self.study)
         check_responses(self.config, volumes.sizes["pose"])

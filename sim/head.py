@@ -12,7 +12,8 @@ from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
 from ..errors import InputError, MeshError
-from .label_mesh import MeshSizes, mesh_labels, read_labels, sphere_labels
+from .label_mesh import MeshSizes, mesh_labels
+from .labels import read_labels, sphere_labels
 from .mesh_quality import boundary_triangles, tet_volumes
 from .msh_files import read_msh, write_msh
 from .template import COMMENT, HAND_KNOB_MM, KEY, template_labels

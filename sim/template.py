@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 from scipy import ndimage
 
-from .label_mesh import LabelVolume
+from .labels import LabelVolume
 
 # Left hand knob in MNI coordinates (facts of the field: -37, -21, 58 to -38, -24, 57 mm).
 HAND_KNOB_MM = (-37.0, -21.0, 58.0)

@@ -2,7 +2,8 @@ import numpy as np
 import pytest
 from motorsweep.errors import InputError, MeshError
 from motorsweep.sim.head import Head, MeshSizes, load_head
-from motorsweep.sim.label_mesh import mesh_labels, read_labels, sphere_labels
+from motorsweep.sim.label_mesh import mesh_labels
+from motorsweep.sim.labels import read_labels, sphere_labels
 from motorsweep.sim.mesh_quality import smallest_dihedral_angles
 from motorsweep.sim.msh_files import write_msh
 
