@@ -112,6 +112,7 @@ def solve_shard(task):
     ShardResult
     """
     solver = _solver(task.head, task.coil, task.solver)
+    solver.prepare(task.grid)  # here, so that the seconds of a pose are those of a pose
     study = Study(task.study)
     matrices = open_volumes(study)["pose_matrix"].isel(pose=slice(task.start, task.stop)).values
     poses = [Pose(matrix) for matrix in matrices]

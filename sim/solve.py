@@ -84,6 +84,16 @@ class FieldSolver:
             self._load = load_operator(self.head)
         return self._linear
 
+    def prepare(self, grid):
+        """Make what all poses share now (factor or preconditioner, sampling operator), not at the first pose.
+
+        Parameters
+        ----------
+        grid : VolumeGrid
+        """
+        self._set_up()
+        self.sampler(grid)
+
     def dadt(self, poses, didt=1e6):
         """dA/dt at the nodes, (p, n, 3) V/m."""
         return np.stack([self.coil.dadt(self.head.nodes, pose, didt) for pose in poses])

@@ -101,6 +101,13 @@ def test_volumes_are_the_field_at_voxel_centres_and_zero_in_air(solver):
     assert (tissue[radius < 0.079] == 2).all() and (volume[radius < 0.079] != 0).all()
 
 
+def test_prepared_or_not_the_field_is_the_same(sphere_head, solver):
+    grid = VolumeGrid((0, 0, 0.06), 4e-3, 8)
+    prepared = FieldSolver(sphere_head, COIL)
+    prepared.prepare(grid)
+    np.testing.assert_array_equal(prepared.volumes(grid, POSES[:1]), solver.volumes(grid, POSES[:1]))
+
+
 def test_elements_hold_the_unrecovered_field(sphere_head, solver):
     centres = sphere_head.nodes[sphere_head.tets].mean(1)
     near = np.linalg.norm(centres - [0, 0, 0.07], axis=1) < 0.02
