@@ -5,7 +5,6 @@ of the study. A failure that every other task would share (a bug, a full disk, a
 stops the run at once: a cluster must not spend a night failing in the same way.
 """
 
-import errno
 import os
 import resource
 import sys
@@ -14,6 +13,7 @@ import traceback as tracebacks
 from dataclasses import dataclass, field
 
 from ..errors import ConfigError, ConvergenceError, InputError, MissingPackageError, MotorsweepError, StoreError
+from ..zarr_store.atomic import is_disk_full
 
 REASONS = ("diverged", "out_of_memory", "bad_input", "disk_full", "crashed")
 """The classes of failure. ``disk_full`` never comes as an outcome, as it stops the run."""
@@ -21,7 +21,6 @@ REASONS = ("diverged", "out_of_memory", "bad_input", "disk_full", "crashed")
 BUGS = (TypeError, AttributeError, NameError, LookupError, AssertionError, NotImplementedError, ImportError)
 """Errors that mean that the program is wrong, not the task."""
 
-_NO_SPACE = (errno.ENOSPC, errno.EDQUOT)
 _PETSC_OUT_OF_MEMORY = 55
 
 
@@ -124,7 +123,7 @@ def classify(error: BaseException) -> str:
 def no_space(error: BaseException | None) -> bool:
     """Whether an error, or one that it came from, says that the disk or the quota is full."""
     while error is not None:
-        if isinstance(error, DiskFullError) or (isinstance(error, OSError) and error.errno in _NO_SPACE):
+        if isinstance(error, DiskFullError) or is_disk_full(error):
             return True
         error = error.__cause__ or error.__context__
     return False

@@ -11,7 +11,7 @@ from ..sim.tissues import BRAIN_TAGS
 from ..sim.volume import VolumeGrid, locate
 from ..zarr_store.atomic import disk_errors
 from ..zarr_store.ids import content_id, plain
-from ..zarr_store.volume_layout import create_volumes
+from ..zarr_store.volume_layout import create_volumes, flattened
 from ..zarr_store.volumes import open_volumes
 from .identity import hand_knob_mm, head_spec, volume_centre_mm, volumes_spec
 
@@ -146,22 +146,13 @@ def check_same_volumes(study, spec):
     held = open_volumes(study).attrs
     if held.get("volumes_id") == content_id(spec):
         return
-    before, now = _flat(held.get("config", {})), _flat(plain(spec))
+    before, now = flattened(held.get("config", {})), flattened(plain(spec))
     changed = [key for key in sorted(before.keys() | now.keys()) if before.get(key) != now.get(key)]
     told = "; ".join(f"{key}: {before.get(key)} there, {now.get(key)} now" for key in changed[:6])
     raise StoreError(
         f"simulating into {study.volumes}: it was made with other settings ({told}); volumes of two kinds in one store "
         "could not be told apart. Give the study another name or folder, or move the old folder away."
     )
-
-
-def _flat(value, prefix=""):
-    if not isinstance(value, dict):
-        return {prefix: value}
-    flat = {}
-    for key, item in value.items():
-        flat |= _flat(item, f"{prefix}.{key}" if prefix else key)
-    return flat
 
 
 def _tissue(head, grid):

@@ -15,8 +15,9 @@ from ..sim.pose import Pose
 from ..sim.solve import FieldSolver, SolverConfig
 from ..sim.volume import VolumeGrid
 from ..zarr_store.schema import Status
+from ..zarr_store.shards import read_status
 from ..zarr_store.study import Study
-from ..zarr_store.volumes import open_volumes, write_shard
+from ..zarr_store.volumes import open_volumes, read_volumes, write_shard
 from .prepare import head_path, study_grid
 
 
@@ -97,6 +98,21 @@ class _Rows:
         self.residual[rows] = [report.residual for report in reports]
         self.seconds[rows] = seconds
 
+    def keep_done(self, task):
+        """Take the rows of poses that are done from the store."""
+        study = Study(task.study)
+        done = np.flatnonzero(read_status(study)[task.start : task.stop] == int(Status.DONE))
+        if not len(done):
+            return
+        held = open_volumes(study).isel(pose=task.start + done)
+        self.e_norm[done] = read_volumes(study, task.start + done)
+        if self.components:
+            self.e_field[done] = read_volumes(study, task.start + done, "e_field")
+        for name in ("status", "iterations", "residual", "seconds"):
+            getattr(self, name)[done] = held[name].values
+        for k in done:
+            self.reason[k] = ""
+
 
 def solve_shard(task):
     """Solve the poses of a shard in one block, and write the shard.
@@ -131,7 +147,9 @@ def solve_shard(task):
 
 
 def write_failed_shard(task, reason):
-    """Write a shard whose task came to no end (its worker died, or ran out of memory): every pose failed, with reason.
+    """Write a shard whose task came to no end (its worker died, or ran out of memory): its poses failed, with reason.
+
+    Poses that were done already (the task tried failed ones again, or died after it had written) stay done.
 
     Parameters
     ----------
@@ -140,6 +158,7 @@ def write_failed_shard(task, reason):
     """
     rows = _Rows(task.size, task.grid, task.components)
     rows.reason = [reason] * task.size
+    rows.keep_done(task)
     _write(task, rows)
 
 

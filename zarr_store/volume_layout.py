@@ -191,12 +191,19 @@ def _take_existing(path, identity, tissue, motor_mask):
 
 
 def _differences(found, asked):
-    found, asked = _flat(found), _flat(asked)
+    found, asked = flattened(found), flattened(asked)
     keys = [key for key in sorted(found.keys() | asked.keys()) if found.get(key) != asked.get(key)]
     return {key: f"the store has {_short(found, key)}, asked for is {_short(asked, key)}" for key in keys}
 
 
-def _flat(value, prefix=""):
+def flattened(value, prefix="") -> dict:
+    """Turn a nested mapping into one of dotted keys, to tell which of them differ.
+
+    Examples
+    --------
+    >>> flattened({"grid": {"n": 64}})
+    {'grid.n': 64}
+    """
     if isinstance(value, str) and value.startswith("{"):  # a config kept as JSON text: name the key inside of it
         try:
             value = json.loads(value)
@@ -205,7 +212,9 @@ def _flat(value, prefix=""):
     if not isinstance(value, dict):
         return {prefix: value}
     return {
-        name: leaf for key, item in value.items() for name, leaf in _flat(item, f"{prefix}.{key}".lstrip(".")).items()
+        name: leaf
+        for key, item in value.items()
+        for name, leaf in flattened(item, f"{prefix}.{key}".lstrip(".")).items()
     }
 
 

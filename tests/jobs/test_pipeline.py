@@ -377,3 +377,27 @@ def test_a_task_that_kills_its_worker_is_a_failed_row_and_the_rest_goes_on(finis
     assert pending_shards(study) == [] and pending_shards(study, retry_failed=True) == [(5, 10)]
     assert solve_shard(task).failed == 0
     np.testing.assert_array_equal(open_volumes(study)["e_norm"].values, truth)
+
+
+def test_a_lost_retry_keeps_the_poses_of_its_shard_that_were_done(finished, tmp_path):
+    """One pose of a shard is to be tried again, and the worker dies over it: the other four stay as they are."""
+    import dataclasses
+
+    from motorsweep.hpc.simulate import shard_tasks, write_failed_shard
+    from motorsweep.jobs.config import load_study_config
+    from motorsweep.zarr_store.shards import pending_shards, reset_volumes
+    from motorsweep.zarr_store.study import Study
+
+    shutil.copytree(finished[0], tmp_path, dirs_exist_ok=True)
+    config = dataclasses.replace(load_study_config(tmp_path / "study.toml"), folder=str(tmp_path / "studies/tiny"))
+    study = Study(config.folder)
+    before = open_volumes(study).load()
+    reset_volumes(study, [7])
+    (task,) = shard_tasks(study, config, pending_shards(study), "direct")
+    write_failed_shard(task, "crashed: poses 5:10: the worker died 2 times")
+    after = open_volumes(study).load()
+    others = np.arange(12) != 7
+    assert after["status"].values.tolist() == [1] * 7 + [2] + [1] * 4
+    for name in ("e_norm", "iterations", "residual", "seconds"):
+        np.testing.assert_array_equal(after[name].values[others], before[name].values[others])
+    assert [str(reason) for reason in after["reason"].values[others]] == [""] * 11
