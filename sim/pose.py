@@ -1,103 +1,28 @@
-"""Coil poses: where the coil is, and grids of poses over the scalp."""
+"""Grids of coil poses over the scalp, and all else that has to do with poses, offered in one place.
 
-import hashlib
-from dataclasses import dataclass
+`Pose` and `unique_poses` are written in `rigid`, `read_poses` and `write_poses` in `pose_files`.
+"""
 
 import numpy as np
 
 from ..errors import PoseError
+from .pose_files import read_poses, write_poses
+from .rigid import Pose, unique_poses
 from .scalp import Scalp
+
+__all__ = [
+    "FOOTPRINT_M",
+    "Pose",
+    "grid_poses",
+    "random_poses",
+    "read_poses",
+    "tangential_pose",
+    "unique_poses",
+    "write_poses",
+]
 
 FOOTPRINT_M = (0.095, 0.050)
 """Half width (along the coil's x) and half depth (along y) of the casing of a 70 mm figure of eight, m."""
-
-_TOLERANCE = 1e-3
-
-
-@dataclass(frozen=True, eq=False)
-class Pose:
-    """A rigid placement of the coil: the transform from coil to head coordinates.
-
-    The axes are those of SimNIBS: the columns of the matrix are x, y, z and the centre; z points into the head, y is
-    the prolongation of the handle (the handle itself lies towards -y), x = y × z. Head coordinates are RAS, in metres.
-
-    Parameters
-    ----------
-    matrix : array_like (4, 4)
-        Last row 0 0 0 1. A rotation that is orthonormal to 1e-3 (a file's rounding) is replaced by the nearest exact
-        one.
-
-    Raises
-    ------
-    PoseError
-        Where the matrix is not a rigid right-handed transform in metres.
-
-    Examples
-    --------
-    >>> Pose([[1, 0, 0, 0], [0, -1, 0, 0], [0, 0, -1, 0.1], [0, 0, 0, 1]]).centre_m
-    array([0. , 0. , 0.1])
-    """
-
-    matrix: np.ndarray
-
-    def __post_init__(self):
-        matrix = _rigid(np.array(self.matrix, dtype=np.float64, order="C"))
-        matrix.setflags(write=False)
-        object.__setattr__(self, "matrix", matrix)
-
-    @property
-    def centre_m(self) -> np.ndarray:
-        """Origin of the coil frame in head coordinates (3,), m."""
-        return self.matrix[:3, 3]
-
-    @property
-    def id(self) -> str:
-        """Content hash of the matrix, 16 hex digits."""
-        return hashlib.sha256((self.matrix + 0.0).tobytes()).hexdigest()[:16]
-
-    def __eq__(self, other):
-        return np.array_equal(self.matrix, other.matrix) if isinstance(other, Pose) else NotImplemented
-
-    def __hash__(self):
-        return hash(self.id)
-
-    def raised(self, distance_m: float) -> "Pose":
-        """The same pose moved outwards, along -z, by `distance_m`."""
-        matrix = self.matrix.copy()
-        matrix[:3, 3] -= distance_m * matrix[:3, 2]
-        return Pose(matrix)
-
-
-def _rigid(matrix):
-    """The matrix, with its rotation made exact; or a PoseError that says what is wrong with it."""
-    if matrix.shape != (4, 4) or not np.isfinite(matrix).all():
-        what = "NaN or infinity" if matrix.shape == (4, 4) else f"an array of shape {matrix.shape}"
-        raise PoseError(f"coil pose: found {what}, but a pose is a 4x4 matrix of finite numbers. Remove or repair it.")
-    if not np.allclose(matrix[3], (0, 0, 0, 1), atol=1e-9):
-        raise PoseError(
-            f"coil pose: the last row is {matrix[3]}, not 0 0 0 1, so this is no rigid transform. "
-            "A matrix stored column by column must be transposed."
-        )
-    if np.linalg.norm(matrix[:3, 3]) > 10:
-        raise PoseError(
-            f"coil pose: the centre is {np.linalg.norm(matrix[:3, 3]):.1f} m from the origin, which no coil is; the "
-            "translation is in millimetres. Divide it by 1000, or read the file with read_poses."
-        )
-    u, stretch, vt = np.linalg.svd(matrix[:3, :3])
-    if np.abs(stretch - 1).max() > _TOLERANCE:
-        raise PoseError(
-            f"coil pose: the axes are not orthonormal (singular values {np.round(stretch, 4)}), so the matrix scales "
-            "or shears. Sheared matrices have silently bent coils, and with them the field. Export the pose as a rigid "
-            "transform, in the coordinates of the subject's T1."
-        )
-    if np.linalg.det(matrix[:3, :3]) < 0:
-        raise PoseError(
-            "coil pose: the axes are left-handed (determinant -1), so the coil would be mirrored and its current "
-            "reversed. Flip the x axis (negate the first column), or convert the coordinates from LPS to RAS."
-        )
-    if np.abs(stretch - 1).max() > 1e-12:
-        matrix[:3, :3] = u @ vt
-    return matrix
 
 
 def tangential_pose(scalp, point_m, angle_deg: float, distance_m: float, left: bool, footprint_m=FOOTPRINT_M) -> Pose:
@@ -269,12 +194,3 @@ def random_poses(
     angles = angle_deg + angle_spread_deg * (2 * draws[:, 2] - 1)
     left = centre_m[0] <= 0
     return [tangential_pose(scalp, point, angle, distance_m, left) for point, angle in zip(points, angles)]
-
-
-def __getattr__(name):
-    # pose_files needs Pose; its readers are offered here too, on first use
-    if name in ("read_poses", "write_poses"):
-        from . import pose_files
-
-        return getattr(pose_files, name)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

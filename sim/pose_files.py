@@ -1,40 +1,50 @@
 """Reading and writing coil poses. Files are in millimetres, poses in metres.
 
-Three forms are read:
+These forms are read:
 
 - CSV with a header of matrix elements, ``m00,m01,m02,m03_mm, … m33`` (row by row; column 3 is the centre in mm), which
   is what `write_poses` writes;
 - CSV with a header of the centre and two or three axes, ``centre_x_mm … y_x, y_y, y_z, z_x, z_y, z_z`` (``x_*`` may be
   left out: x = y × z);
-- SimNIBS matrices (``matsimnibs``, mm): CSV without a header, four rows of four numbers per pose, or MATLAB ``.mat``.
+- SimNIBS matrices (``matsimnibs``, mm): CSV without a header, four rows of four numbers per pose, or MATLAB ``.mat``;
+- text files that Brainsight exports, in NIfTI coordinates (``.txt``, see `brainsight`);
+- trigger and instrument markers of the Localite TMS Navigator (``.xml``, see `localite`).
 """
 
 import csv
 from pathlib import Path
 
 import numpy as np
-from scipy.io import loadmat
 
 from ..errors import PoseError
-from .pose import Pose
+from .brainsight import read_brainsight
+from .localite import read_localite
+from .markers import Marker, tracked
+from .matlab_poses import read_matlab
+from .quotation import quoted
+from .rigid import Pose
 
 MATRIX_COLUMNS = tuple(f"m{i}{j}" + ("_mm" if j == 3 and i < 3 else "") for i in range(4) for j in range(4))
 CENTRE_COLUMNS = ("centre_x_mm", "centre_y_mm", "centre_z_mm")
 AXIS_COLUMNS = {axis: tuple(f"{axis}_{component}" for component in "xyz") for axis in "xyz"}
 
 
-def read_poses(path) -> list[Pose]:
+def read_poses(path, section=None) -> list[Pose]:
     """Read coil poses from a file.
 
     Parameters
     ----------
     path : str or Path
         Its suffix picks the reader from `READERS`.
+    section : {"samples", "targets"}, optional
+        Of a navigator's file (``.txt``, ``.xml``): the stimuli as they happened, or the places where they were planned.
+        Without it the samples where there are some, or else the targets.
 
     Returns
     -------
     list of Pose
-        In the order of the file.
+        In the order of the file, one per stimulus: the same place twice is there twice (see `unique_poses`). Poses of
+        a navigator have its name and, where the file tells it, dI/dt.
 
     Raises
     ------
@@ -42,19 +52,32 @@ def read_poses(path) -> list[Pose]:
         Naming file and row, where the file is absent or of an unknown form, a number is missing or not finite, or a
         matrix is no rigid transform in millimetres.
 
+    Warns
+    -----
+    SkippedMarkerWarning
+        Where the navigator had lost sight of the coil; such markers are left out.
+
     Examples
     --------
-    >>> poses = read_poses("grid.csv")                        # doctest: +SKIP
+    >>> poses = read_poses("grid.csv")                             # doctest: +SKIP
+    >>> planned = read_poses("session.txt", section="targets")     # doctest: +SKIP
     """
     path = Path(path).expanduser()
-    reader = READERS.get(path.suffix.lower())
+    suffix = path.suffix.lower()
+    reader = READERS.get(suffix)
     if reader is None or not path.is_file():
         found = f"files of type {path.suffix or '(none)'!r} are unknown" if reader is None else "there is no such file"
         raise PoseError(
             f"reading coil poses from {path}: {found}, so there is nothing to simulate. "
             f"Give the path of a file of type {', '.join(READERS)} (see motorsweep.sim.pose_files)."
         )
-    poses = [_pose(matrix, path, where) for where, matrix in reader(path)]
+    if section is not None and suffix not in _SECTIONED:
+        raise PoseError(
+            f"reading coil poses from {path}: only navigators' files ({', '.join(_SECTIONED)}) have sections such as "
+            f"{quoted(section)}. Leave the section out."
+        )
+    markers = reader(path, section) if suffix in _SECTIONED else reader(path)
+    poses = [_pose(marker, path) for marker in tracked(path, markers)]
     if not poses:
         raise PoseError(f"reading coil poses from {path}: the file holds none. Export the poses again.")
     return poses
@@ -78,23 +101,29 @@ def write_poses(path, poses) -> None:
             writer.writerow([repr(float(value)) for value in matrix.ravel()])
 
 
-def _pose(matrix_mm, path, where):
+def _pose(marker, path):
     """A pose from a matrix in mm; errors name file and place."""
-    matrix = np.array(matrix_mm, dtype=np.float64)
+    matrix = np.array(marker.matrix_mm, dtype=np.float64)
     try:
-        if matrix.shape == (4, 4) and np.linalg.norm(matrix[:3, 3]) < 1:
+        with np.errstate(over="ignore"):
+            distance_mm = np.linalg.norm(matrix[:3, 3])
+        if distance_mm < 1:
             raise PoseError(
-                f"coil pose: the centre is {np.linalg.norm(matrix[:3, 3]):.3g} mm from the origin, deep in the head; "
-                "the translation is probably in metres. Write it in millimetres."
+                f"coil pose: the centre is {distance_mm:.3g} mm from the origin, deep in the head; the translation is "
+                "probably in metres. Write it in millimetres."
+            )
+        if distance_mm > 1e4:
+            raise PoseError(
+                f"coil pose: the centre is {distance_mm:.3g} mm from the origin, which no coil is. Repair or remove it."
             )
         matrix[:3, 3] *= 1e-3
-        return Pose(matrix)
+        return Pose(matrix, name=marker.name, didt=marker.didt)
     except PoseError as error:
-        raise PoseError(f"reading {path}, {where}: {error}") from error
+        raise PoseError(f"reading {path}, {marker.place}: {error}") from error
 
 
 def _read_csv(path):
-    """Pairs (place, 4x4 matrix in mm)."""
+    """Markers of a table, or of SimNIBS matrices one below the other."""
     try:
         text = path.read_text(encoding="utf-8-sig")
     except UnicodeDecodeError as error:
@@ -115,7 +144,7 @@ def _read_csv(path):
         return _matrix_blocks(path, rows)
     header = [name.lower().replace("center", "centre") for name in rows[0][1]]
     build = _header_form(path, header)
-    return [(f"line {number}", build(_named(path, number, header, fields))) for number, fields in rows[1:]]
+    return [Marker(f"line {number}", build(_named(path, number, header, fields))) for number, fields in rows[1:]]
 
 
 def _is_number(field):
@@ -131,8 +160,8 @@ def _numbers(path, number, fields):
     if not np.isfinite(values).all():
         column = int(np.flatnonzero(~np.isfinite(values))[0])
         raise PoseError(
-            f"reading coil poses from {path}, line {number}, column {column + 1}: found {fields[column]!r}, not a "
-            "finite number, and a pose with a hole in it cannot be simulated. Repair or remove the line."
+            f"reading coil poses from {path}, line {number}, column {column + 1}: found {quoted(fields[column])}, not "
+            "a finite number, and a pose with a hole in it cannot be simulated. Repair or remove the line."
         )
     return values
 
@@ -178,55 +207,12 @@ def _matrix_blocks(path, rows):
             f"of four numbers per pose, but {found}. Export the matrices again, or add a header."
         )
     numbers = np.array([_numbers(path, number, fields) for number, fields in rows]).reshape(-1, 4, 4)
-    return [(f"pose {i} at line {rows[4 * i][0]}", matrix) for i, matrix in enumerate(numbers)]
-
-
-def _read_mat(path):
-    """Matrices of a MATLAB file: every ``matsimnibs`` in it, however deep; else every numeric 4x4 variable."""
-    try:
-        content = loadmat(path, simplify_cells=True)
-    except (ValueError, TypeError, NotImplementedError, OSError) as error:
-        raise PoseError(
-            f"reading coil poses from {path}: not a MATLAB file that SciPy can read ({error}). "
-            "Save it with -v7, or as CSV."
-        ) from error
-    content = {name: value for name, value in content.items() if not name.startswith("__")}
-    found = list(_matsimnibs(content, "")) or [
-        item for name, value in content.items() for item in _stack(value, name) if not isinstance(value, dict)
-    ]
-    if not found:
-        raise PoseError(
-            f"reading coil poses from {path}: no variable `matsimnibs` and no 4x4 matrix among "
-            f"{', '.join(content) or 'no variables'}. Save the 4x4 poses (mm) as `matsimnibs`, (4, 4) or (n, 4, 4)."
-        )
-    return found
-
-
-def _matsimnibs(value, name):
-    if isinstance(value, dict):
-        for key, item in value.items():
-            place = f"{name}.{key}" if name else key
-            yield from _stack(item, place) if key == "matsimnibs" else _matsimnibs(item, place)
-    elif isinstance(value, (list, np.ndarray)) and (isinstance(value, list) or value.dtype == object):
-        for i, item in enumerate(value):
-            yield from _matsimnibs(item, f"{name}[{i}]")
-
-
-def _stack(value, name):
-    """Matrices of an array (4, 4), (n, 4, 4) or (4, 4, n); nothing where it is of another shape."""
-    array = np.asarray(value)
-    if array.dtype.kind not in "fiu":
-        return []
-    if array.shape == (4, 4):
-        return [(f"variable {name}", array)]
-    if array.ndim != 3:
-        return []
-    if array.shape[1:] != (4, 4) or (array.shape == (4, 4, 4) and not np.allclose(array[:, 3], (0, 0, 0, 1))):
-        array = np.moveaxis(array, -1, 0)
-    return [(f"variable {name}[{i}]", matrix) for i, matrix in enumerate(array)] if array.shape[1:] == (4, 4) else []
+    return [Marker(f"pose {i} at line {rows[4 * i][0]}", matrix) for i, matrix in enumerate(numbers)]
 
 
 _KNOWN_COLUMNS = {*MATRIX_COLUMNS, *CENTRE_COLUMNS, *(name for names in AXIS_COLUMNS.values() for name in names)}
 
-READERS = {".csv": _read_csv, ".mat": _read_mat}
-"""Pose file readers by suffix, each from a path to pairs (place in the file, 4x4 matrix in mm)."""
+READERS = {".csv": _read_csv, ".mat": read_matlab, ".txt": read_brainsight, ".xml": read_localite}
+"""Pose file readers by suffix, each from a path (and a section, where there are some) to a list of Marker."""
+
+_SECTIONED = (".txt", ".xml")

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from motorsweep.errors import PoseError
 from motorsweep.sim.coil import coil_inside_head, load_coil
-from motorsweep.sim.pose import Pose, grid_poses, random_poses, tangential_pose
+from motorsweep.sim.pose import Pose, grid_poses, random_poses, tangential_pose, unique_poses
 from motorsweep.sim.scalp import Scalp
 from scipy.spatial import ConvexHull
 from scipy.spatial.transform import Rotation
@@ -70,6 +70,37 @@ def test_ids_tell_poses_apart():
     assert Pose(rigid()).raised(0.01).centre_m[2] == pytest.approx(0.09)
 
 
+def test_name_and_rate_of_current_are_no_geometry():
+    named = Pose(rigid(), name="Sample 12", didt=7e7)
+    assert (named.name, named.didt) == ("Sample 12", 7e7)
+    assert (Pose(rigid()).name, Pose(rigid()).didt) == ("", None)
+    assert named == Pose(rigid())
+    assert named.id == Pose(rigid()).id
+    assert hash(named) == hash(Pose(rigid()))
+    with pytest.raises(AttributeError, match="cannot assign"):
+        named.didt = 1.0
+    for didt in (0.0, -1e6, np.inf, np.nan):
+        with pytest.raises(PoseError, match=r"rate of change of the current is .* must be positive.*180 degrees"):
+            Pose(rigid(), didt=didt)
+
+
+@given(st.lists(st.integers(0, 4), max_size=30))
+def test_unique_poses_and_their_index_give_all_poses_back(places):
+    poses = [Pose(rigid(centre_m=(0.001 * place, 0.0, 0.1)), name=str(i)) for i, place in enumerate(places)]
+    unique, index = unique_poses(poses)
+    assert [unique[i] for i in index] == poses
+    assert index.dtype == np.int64
+    assert len({pose.id for pose in unique}) == len(unique) == len(set(places))
+    assert [pose.name for pose in unique] == [str(places.index(place)) for place in dict.fromkeys(places)]
+    again, identity = unique_poses(unique)
+    assert (again, identity.tolist()) == (unique, list(range(len(unique))))
+
+
+def test_negative_zeros_make_no_other_pose():
+    unique, index = unique_poses([Pose(rigid()), Pose(rigid() * np.where(rigid() == 0, -1, 1))])
+    assert (len(unique), index.tolist()) == (1, [0, 0])
+
+
 def sheared():
     matrix = rigid()
     matrix[0, 1] = 0.05
@@ -85,7 +116,9 @@ def sheared():
         (sheared(), r"Sheared matrices have silently bent coils"),
         (rigid() * [[2], [2], [2], [1]], r"scales or shears"),
         (np.diag([-1.0, 1.0, 1.0, 1.0]), r"left-handed \(determinant -1\).*negate the first column"),
+        (rigid() @ np.diag([1.0021, 1, 1, 1]), r"not orthonormal \(singular values 1\.002, 1, 1\)"),
         (rigid(centre_m=(-37, -21, 90)), r"translation is in millimetres"),
+        (rigid(centre_m=(1e300, 1e300, 0)), r"centre is inf m from the origin"),
     ],
 )
 def test_what_is_no_pose_is_refused(matrix, message):

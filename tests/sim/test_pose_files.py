@@ -92,6 +92,10 @@ def test_matlab_files_are_read(tmp_path, poses):
         ("1,0,0,10\n0,1,nan,20\n0,0,1,30\n0,0,0,1\n", r"line 2, column 3: found 'nan'"),
         ("1,0,0,10\n0,1,0.2,20\n0,0,1,30\n0,0,0,1\n", r"pose 0 at line 1: .*[Ss]heared"),
         ("1,0,0,.03\n0,1,0,.02\n0,0,1,.08\n0,0,0,1\n", r"probably in metres"),
+        (
+            "1,0,0,1e200\n0,1,0,1e200\n0,0,1,30\n0,0,0,1\n",
+            r"pose 0 at line 1: .*inf mm from the origin, which no coil is",
+        ),
         (",".join(MATRIX_COLUMNS) + "\n1,0,0\n", r"line 2: found 3 fields where the header names 16"),
         (",".join(MATRIX_COLUMNS) + "\n-1,0,0,50,0,1,0,50,0,0,1,50,0,0,0,1\n", r"line 2: .*left-handed"),
     ],
@@ -108,6 +112,14 @@ def test_csv_that_is_not_utf_8_is_refused_by_byte(tmp_path):
     path.write_bytes("größe,m00\n".encode("cp1252"))
     with pytest.raises(PoseError, match=r"excel\.csv: byte 2 is not UTF-8.*save it as CSV UTF-8"):
         read_poses(path)
+
+
+def test_tables_have_no_sections(tmp_path, poses):
+    write_poses(tmp_path / "poses.csv", poses)
+    with pytest.raises(
+        PoseError, match=r"poses\.csv: only navigators' files \(\.txt, \.xml\) have sections such as 'samp"
+    ):
+        read_poses(tmp_path / "poses.csv", section="samples")
 
 
 def test_damaged_matlab_file_is_refused(tmp_path):

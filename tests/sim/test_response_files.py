@@ -70,6 +70,11 @@ def test_text_in_no_known_encoding_is_refused(tmp_path, data):
         ),
         ("pose,FDI [uV]\n0,1\n1,1,1\n", r"line 3: found 3 fields where the header names 2"),
         ("pose\n0\n1\n", r"line 1: no muscle's column"),
+        (
+            "FDI [uV]\n" + '"' + "11\n" * 90_000,
+            r"line 6\d{4}: the line cannot be taken apart \(field larger.*quotation mark",
+        ),
+        ("A" + " " * 120_000 + "[\n1\n", r"line 1, column 'A {55}\.\.\.: found no unit that is known"),
         ("FDI [uV]\n", r"found 1 rows, but a header and at least one trial"),
         ("", r"found 0 rows"),
     ],
