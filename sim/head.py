@@ -1,6 +1,7 @@
 """The head model: a tetrahedral mesh with a tissue and a conductivity for each element."""
 
 import hashlib
+import logging
 import os
 import tempfile
 from dataclasses import dataclass, field
@@ -8,16 +9,18 @@ from functools import cached_property
 from pathlib import Path
 
 import numpy as np
-from scipy.sparse import coo_array
-from scipy.sparse.csgraph import connected_components
 
 from ..errors import InputError, MeshError
 from .label_mesh import MeshSizes, mesh_labels
 from .labels import read_labels, sphere_labels
-from .mesh_quality import boundary_triangles, tet_volumes
+from .mesh_checks import ApartError, check_arrays, check_extent, check_topology, oriented, without_strays
+from .mesh_quality import tet_volumes
 from .msh_files import read_msh, write_msh
 from .template import COMMENT, HAND_KNOB_MM, KEY, template_labels
 from .tissues import conductivity_of
+from .volume_files import read_arrays
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -37,7 +40,8 @@ class Head:
     Raises
     ------
     MeshError
-        If an element is flat or inverted, a part of the mesh is not connected to the rest, or a value is not finite.
+        If an element is flat, inverted or there twice, elements overlap, parts of the mesh share no face or have
+        borders whose nodes are not merged, or a value is not finite: see `motorsweep.sim.mesh_checks`.
 
     Examples
     --------
@@ -53,8 +57,11 @@ class Head:
     comment: str = ""
 
     def __post_init__(self):
+        checked = check_arrays(self.nodes, self.tets, self.tissue, self.conductivity, self.name)
+        for key, array in zip(("nodes", "tets", "tissue", "conductivity"), checked):
+            object.__setattr__(self, key, array)
         object.__setattr__(self, "tets", oriented(self.nodes, self.tets, self.name))
-        check_connected(self.tets, self.nodes, self.name)
+        object.__setattr__(self, "_boundary", check_topology(self.nodes, self.tets, self.name))
 
     @cached_property
     def id(self):
@@ -84,10 +91,6 @@ class Head:
         """
         return self._boundary
 
-    @cached_property
-    def _boundary(self):
-        return boundary_triangles(self.tets)
-
     def save_msh(self, path):
         """Write a binary Gmsh 2.2 mesh (mm) that SimNIBS and Gmsh open."""
         write_msh(path, self.nodes, self.tets, self.tissue)
@@ -114,57 +117,22 @@ class Head:
 
     @classmethod
     def load(cls, path):
-        """Read what `save` wrote."""
-        with np.load(path, allow_pickle=False) as file:
-            name, comment = file["words"].tolist()
-            return cls(file["nodes"], file["tets"], file["tissue"], file["conductivity"], name, comment)
+        """Read what `save` wrote.
 
-
-def oriented(nodes, tets, name):
-    """Elements with positive volumes; refuses flat ones, and meshes of which only some are inverted."""
-    if not np.isfinite(nodes).all():
-        raise MeshError(f"head {name!r}: node {int(np.argwhere(~np.isfinite(nodes))[0, 0])} is not finite.")
-    volumes = tet_volumes(nodes, tets)
-    edge = np.linalg.norm(nodes[tets[:, 1]] - nodes[tets[:, 0]], axis=1)
-    flat = np.abs(volumes) <= 1e-9 * edge**3
-    if flat.any():
-        first = int(np.argmax(flat))
-        raise MeshError(
-            f"head {name!r}: {int(flat.sum())} elements have no volume, first element {first} at "
-            f"{_place(nodes, tets[first])} mm; the field in them is undefined. Repair the mesh (in Gmsh: optimize)."
-        )
-    inverted = volumes < 0
-    if inverted.all():
-        return np.ascontiguousarray(tets[:, [1, 0, 2, 3]], dtype=np.int32)
-    if inverted.any():
-        first = int(np.argmax(inverted))
-        raise MeshError(
-            f"head {name!r}: {int(inverted.sum())} of {len(tets)} elements are inverted, first element {first} at "
-            f"{_place(nodes, tets[first])} mm; their stiffness would have the wrong sign, so the field would be wrong "
-            "without a warning. Repair the mesh, e.g. in Gmsh with Tools > Reorient mesh, or mesh the head again."
-        )
-    return np.ascontiguousarray(tets, dtype=np.int32)
-
-
-def check_connected(tets, nodes, name):
-    """Refuse a mesh in several parts: an island has no ground, so the system would be singular."""
-    rows = np.repeat(tets[:, 0], 3)
-    graph = coo_array((np.ones(3 * len(tets), np.int8), (rows, tets[:, 1:].ravel())), shape=(len(nodes),) * 2)
-    parts, label = connected_components(graph, directed=False)
-    if parts == 1:
-        return
-    sizes = np.bincount(label)
-    island = int(np.argmin(sizes))
-    where = ", ".join(f"{v:.1f}" for v in nodes[label == island].mean(0) * 1e3)
-    raise MeshError(
-        f"head {name!r}: the mesh is in {parts} parts that share no node; the smallest has "
-        f"{sizes[island]} nodes around ({where}) mm. An island has no ground, which makes the system singular. Remove "
-        "it, or join it to the head."
-    )
-
-
-def _place(nodes, corner):
-    return "(" + ", ".join(f"{v:.1f}" for v in nodes[corner].mean(0) * 1e3) + ")"
+        Raises
+        ------
+        MeshError
+            If the file is damaged.
+        """
+        try:
+            arrays = read_arrays(path, ("nodes", "tets", "tissue", "conductivity", "words"))
+            name, comment = (str(word) for word in arrays.pop("words").tolist())
+            return cls(**arrays, name=name, comment=comment)
+        except (TypeError, ValueError, SystemError) as error:
+            # SystemError: what numpy raises for text whose bytes are no characters.
+            raise MeshError(
+                f"{path}: the kept head model cannot be used; delete it, it is made again ({error})"
+            ) from error
 
 
 def load_head(source="template", conductivities=None, *, sizes=None, hand_knob_m=None, cache=None, radii_m=None):
@@ -205,9 +173,10 @@ def load_head(source="template", conductivities=None, *, sizes=None, hand_knob_m
     text = str(source)
     if radii_m is not None and text != "sphere":
         raise InputError(f'head {text!r}: radii_m are those of the layered sphere; leave them out, or load "sphere".')
-    if text.endswith((".msh", ".msh.gz")):
+    if text.lower().endswith((".msh", ".msh.gz")):
         nodes, tets, tissue = read_msh(source)
-        return _head(nodes, tets, tissue, conductivities, Path(text).name.split(".")[0], "")
+        check_extent(nodes, text)
+        return _of_file(text, nodes, tets, tissue, conductivities)
     sizes = sizes or MeshSizes()
     if text == "template":
         volume, comment, name, key = template_labels, COMMENT, "template", KEY
@@ -215,7 +184,7 @@ def load_head(source="template", conductivities=None, *, sizes=None, hand_knob_m
     elif text == "sphere":
         volume = sphere_labels() if radii_m is None else sphere_labels(radii_m)
         comment, name, key, default_knob = volume.comment, "sphere", None, volume.top_m()
-    elif text.endswith((".nii", ".nii.gz", ".npz")):
+    elif text.lower().endswith((".nii", ".nii.gz", ".npz")):
         volume = read_labels(source)
         comment, name, key, default_knob = "", Path(text).name.split(".")[0], None, volume.top_m()
     else:
@@ -225,10 +194,28 @@ def load_head(source="template", conductivities=None, *, sizes=None, hand_knob_m
         )
     knob = default_knob if hand_knob_m is None else np.asarray(hand_knob_m, float)
     nodes, tets, tissue = mesh_labels(volume, sizes, knob, _cache_folder(cache), key)
-    return _head(nodes, tets, tissue, conductivities, name, comment)
+    if text in ("template", "sphere"):
+        return _head(nodes, tets, tissue, conductivities, name, comment)
+    return _of_file(text, nodes, tets, tissue, conductivities)
+
+
+def _of_file(path, nodes, tets, tissue, conductivities):
+    """Head of a user's file, whose name every message must hold."""
+    try:
+        return _head(nodes, tets, tissue, conductivities, Path(path).name.split(".")[0], "")
+    except MeshError as error:
+        raise type(error)(f"{path}: {error}") from error
 
 
 def _head(nodes, tets, tissue, conductivities, name, comment):
+    try:
+        return Head(nodes, tets, tissue, conductivity_of(tissue, conductivities), name, comment)
+    except ApartError:
+        nodes, tets, tissue, words = without_strays(nodes, tets, tissue)
+        if not words:
+            raise
+    log.warning("head %s: %s", name, words)
+    comment = "; ".join(part for part in (comment, words) if part)
     return Head(nodes, tets, tissue, conductivity_of(tissue, conductivities), name, comment)
 
 

@@ -6,6 +6,7 @@ slivers. Meshes are kept by content, so that a head is meshed once.
 
 import contextlib
 import hashlib
+import logging
 import os
 import tempfile
 from dataclasses import asdict, dataclass
@@ -16,6 +17,9 @@ from scipy import ndimage
 
 from ..errors import MeshError, MissingPackageError
 from .mesh_quality import remove_slivers, tet_volumes
+from .volume_files import read_arrays
+
+log = logging.getLogger(__name__)
 
 # Raise it when a change here makes another mesh of the same labels.
 MESH_VERSION = 1
@@ -82,8 +86,10 @@ def mesh_labels(volume, sizes, centre_m, cache, key=None):
     """
     target = Path(cache) / f"mesh-{_mesh_id(key or _labels_id(volume), sizes, centre_m)}.npz"
     if target.exists():
-        with np.load(target, allow_pickle=False) as file:
-            return file["nodes"], file["tets"], file["tissue"]
+        try:
+            return tuple(read_arrays(target, ("nodes", "tets", "tissue")).values())
+        except MeshError as error:
+            log.warning("%s The head is meshed again.", error)
     nodes, tets, tissue = _mesh(volume() if callable(volume) else volume, sizes, np.asarray(centre_m, float))
     target.parent.mkdir(parents=True, exist_ok=True)
     handle, name = tempfile.mkstemp(dir=target.parent, suffix=".part")

@@ -4,21 +4,24 @@ Format: https://gmsh.info/doc/texinfo/gmsh.html (MSH file format, version 2). Co
 """
 
 import gzip
-import io
 import zlib
 from pathlib import Path
 
 import numpy as np
 
 from ..errors import MeshError
+from .msh_blocks import TETRAHEDRON, line_number, next_line, read_elements, read_nodes
 
-# Gmsh element type: number of nodes.
-_NODES_OF_TYPE = {1: 2, 2: 3, 3: 4, 4: 4, 5: 8, 6: 6, 7: 5, 8: 3, 9: 6, 10: 9, 11: 10, 15: 1}
-_TETRAHEDRON = 4
+# A mesh shrinks some two to ten times in gzip; what would grow more than this is no mesh.
+_MOST_GROWTH = 200
+_CHUNK = 1 << 24
 
 
 def read_msh(path):
     """Nodes, tetrahedra and tags of a Gmsh 2.2 file; elements of other types (surfaces) are passed over.
+
+    Text and binary (either byte order), plain and gzip. Other sections (comments, physical names, node and element
+    data) may stand anywhere; nodes and elements may be numbered and ordered in any way.
 
     Parameters
     ----------
@@ -36,179 +39,189 @@ def read_msh(path):
     Raises
     ------
     MeshError
-        If the file is missing, truncated, of another version, or holds no tetrahedra.
+        If the file is missing, damaged, cut short anywhere before the end of its nodes and elements, of another
+        version, or holds no tetrahedra; the message names the line, node or element.
 
     Examples
     --------
     >>> nodes, tets, tag = read_msh("m2m_ernie/ernie.msh")                        # doctest: +SKIP
     """
     path = Path(path)
-    data = _read_bytes(path)
-    stream = io.BytesIO(data)
-    nodes = elements = None
-    binary = _read_format(stream, path)
-    while section := stream.readline():
-        name = section.strip()
-        if name == b"$Nodes":
-            nodes = _read_nodes(stream, binary, path)
-        elif name == b"$Elements":
-            elements = _read_elements(stream, binary, path)
-        elif name.startswith(b"$") and not name.startswith(b"$End") and nodes is not None and elements is not None:
-            break
-    if nodes is None or elements is None:
-        raise MeshError(f"{path}: the file ends before its nodes and elements are complete; it seems to be cut short.")
-    return _compact(*nodes, *elements, path)
+    try:
+        return _compact(*_sections(_read_bytes(path), path), path)
+    except MemoryError as error:
+        raise MeshError(
+            f"{path}: reading the mesh takes more memory than there is; is it a head mesh? Use a machine with more."
+        ) from error
 
 
 def _read_bytes(path):
     try:
         data = path.read_bytes()
-    except OSError as error:
-        raise MeshError(f"{path}: the head mesh cannot be read ({error.strerror}); check the path.") from error
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise MeshError(f"{path}: the head mesh cannot be read ({reason}); check the path.") from error
     if data[:2] != b"\x1f\x8b":
         return data
+    unpacked, most = bytearray(), _MOST_GROWTH * len(data) + _CHUNK
     try:
-        return gzip.decompress(data)
+        with gzip.open(path) as file:
+            while chunk := file.read(_CHUNK):
+                unpacked += chunk
+                if len(unpacked) > most:
+                    raise MeshError(
+                        f"{path}: the gzip file grows more than {_MOST_GROWTH} times when unpacked, so it holds no "
+                        "mesh; unpack it yourself and look."
+                    )
     except (OSError, EOFError, ValueError, zlib.error) as error:
+        if isinstance(error, MeshError):
+            raise
         raise MeshError(f"{path}: the gzip file is damaged ({error}); copy or download it again.") from error
+    return bytes(unpacked)
 
 
-def _read_format(stream, path):
-    if stream.readline().strip() != b"$MeshFormat":
-        raise MeshError(f"{path}: does not begin with $MeshFormat; expected a Gmsh 2.2 mesh as SimNIBS writes it.")
-    fields = stream.readline().split()
-    if len(fields) != 3 or not fields[0].startswith(b"2."):
-        found = fields[0].decode(errors="replace") if fields else "nothing"
+def _sections(data, path):
+    """Node numbers, their places (mm), and rows of tetrahedra; what follows both is not looked at."""
+    order = nodes = rows = None
+    position = 0
+    while position < len(data) and (nodes is None or rows is None):
+        start = position
+        name, position = next_line(data, position)
+        if name == b"$MeshFormat":
+            order, position = _read_format(data, position, path)
+            position = _end(data, position, b"MeshFormat", path)
+        elif name in (b"$Nodes", b"$Elements") and order is None:
+            break
+        elif name == b"$Nodes" and nodes is None:
+            *nodes, position = read_nodes(data, position, order, path)
+            position = _end(data, position, b"Nodes", path)
+        elif name == b"$Elements" and rows is None:
+            rows, position = read_elements(data, position, order, path)
+            position = _end(data, position, b"Elements", path)
+        elif name:
+            position = _past_section(data, start, name, path, order is None)
+    if order is None:
+        raise _no_format(path)
+    if nodes is None or rows is None:
+        lacks = "$Nodes" if nodes is None else "$Elements"
+        raise MeshError(f"{path}: cut short: the file ends without a section {lacks}; copy the file again.")
+    if not len(rows):
+        raise MeshError(f"{path}: holds no tetrahedra; a head model is a volume mesh, not surfaces alone.")
+    return *nodes, rows
+
+
+def _no_format(path):
+    return MeshError(f"{path}: does not begin with $MeshFormat; expected a Gmsh 2.2 mesh as SimNIBS writes it.")
+
+
+def _past_section(data, start, name, path, first):
+    """Position behind a section that is not needed."""
+    where = line_number(data, start)
+    if not name.startswith(b"$") or name.startswith(b"$End") or name in (b"$Nodes", b"$Elements"):
+        if first:
+            raise _no_format(path)
+        raise MeshError(
+            f"{path}: line {where}: a section was expected, found {name[:40]!r}; the file is damaged; copy it again."
+        )
+    end = data.find(b"$End" + name[1:], start)
+    if end < 0:
+        if first:
+            raise _no_format(path)
+        raise MeshError(
+            f"{path}: cut short: section {name[:40].decode(errors='replace')} of line {where} has no end, and nodes or "
+            "elements are still missing; copy the file again."
+        )
+    return next_line(data, end)[1]
+
+
+def _end(data, position, name, path):
+    """Position behind the line that ends a section; some writers put no line feed before it, some do."""
+    while data[position : position + 1] in (b"\n", b"\r", b" "):
+        position += 1
+    line, after = next_line(data, position)
+    if line != b"$End" + name:
+        word = name.decode()
+        raise MeshError(
+            f"{path}: ${word} is followed by {line[:40]!r} where $End{word} should stand, so its count is wrong or the "
+            "file is cut short; copy it again, or save the mesh again."
+        )
+    return after
+
+
+def _read_format(data, position, path):
+    """Byte order of the numbers, empty for a text file."""
+    line, position = next_line(data, position)
+    fields = line.split()
+    if len(fields) != 3 or fields[0].split(b".")[0] != b"2":
+        found = fields[0][:40].decode(errors="replace") if fields else "nothing"
         raise MeshError(
             f"{path}: mesh format is {found}, not 2.2, which is the one that SimNIBS writes and motorsweep reads; "
             "save it again with `gmsh -format msh22 -save`."
         )
-    binary = fields[1] == b"1"
-    if binary:
-        if stream.read(4) != np.int32(1).tobytes():
+    if fields[1] == b"0":
+        return "", position
+    one = data[position : position + 4]
+    order = {b"\1\0\0\0": "<", b"\0\0\0\1": ">"}.get(one)
+    if fields[1] != b"1" or fields[2] != b"8" or order is None:
+        raise MeshError(
+            f"{path}: the header says {line[:40]!r} and {one!r}, which is neither text nor a binary mesh of 8-byte "
+            "numbers in a known byte order; the file is damaged, or save it again as ASCII."
+        )
+    return order, position + 4
+
+
+def _compact(numbers, places, rows, path):
+    """Drop nodes that no tetrahedron uses, number the rest from 0, check what the solver relies on."""
+    tag, corner = rows[:, 0], rows[:, 1:]
+    wide = (tag < np.iinfo(np.int16).min) | (tag > np.iinfo(np.int16).max)
+    if wide.any():
+        first = int(np.argmax(wide))
+        raise MeshError(
+            f"{path}: tetrahedron {first + 1} has tag {tag[first]}, which is no tissue's; the file is damaged, or give "
+            "the physical groups small numbers (SimNIBS: 1 white matter, 2 grey matter, ...)."
+        )
+    position = _positions(numbers, corner, path)
+    used = np.zeros(len(numbers), bool)
+    used[position] = True
+    keep = np.flatnonzero(used)
+    bad = ~np.isfinite(places[keep]).all(1)
+    if bad.any():
+        first = keep[np.argmax(bad)]
+        raise MeshError(
+            f"{path}: node {numbers[first]} lies at {places[first].tolist()} mm, which is not finite; the file is "
+            "damaged; copy it again, or save the mesh again."
+        )
+    renumbered = np.cumsum(used, dtype=np.int32) - np.int32(1)
+    return places[keep] * 1e-3, renumbered[position], tag.astype(np.int16)
+
+
+def _positions(numbers, corner, path):
+    """Positions of node numbers among the nodes of the file, which may be in any order and with gaps."""
+    if len(numbers) and (np.diff(numbers) == 1).all():
+        position = corner.astype(np.int64) - numbers[0]
+        missing = (position < 0) | (position >= len(numbers))
+    else:
+        order = np.argsort(numbers, kind="stable")
+        ordered = numbers[order]
+        twice = np.flatnonzero(ordered[1:] == ordered[:-1])
+        if len(twice):
             raise MeshError(
-                f"{path}: the binary mesh has another byte order than this machine; save it again as ASCII."
+                f"{path}: node number {ordered[twice[0]]} is there twice ({len(twice)} such), so elements have no "
+                "certain place; the file is damaged, or two meshes were pasted together: merge them in Gmsh."
             )
-        stream.readline()
-    return binary
-
-
-def _count(stream, path, what):
-    line = stream.readline().strip()
-    try:
-        count = int(line)
-    except ValueError:
-        count = -1
-    if count < 0:
-        raise MeshError(f"{path}: the number of {what} reads {line[:40]!r}; the file is damaged.")
-    return count
-
-
-def _take(stream, size, path, what):
-    data = stream.read(size)
-    if len(data) != size:
-        raise MeshError(f"{path}: cut short within its {what}: {len(data)} of {size} bytes are there; copy it again.")
-    return data
-
-
-def _read_nodes(stream, binary, path):
-    count = _count(stream, path, "nodes")
-    if binary:
-        layout = np.dtype([("number", "<i4"), ("place", "<f8", 3)])
-        table = np.frombuffer(_take(stream, count * layout.itemsize, path, "nodes"), layout)
-        return table["number"].astype(np.int64), table["place"]
-    text = _ascii_rows(stream, count, path, "nodes")
-    try:
-        table = np.array([row.split() for row in text], dtype=float).reshape(count, 4)
-    except ValueError as error:
-        raise MeshError(f"{path}: a node is not 'number x y z' ({error}); the file is damaged.") from error
-    return table[:, 0].astype(np.int64), table[:, 1:]
-
-
-def _ascii_rows(stream, count, path, what):
-    rows = []
-    for _ in range(count):
-        row = stream.readline()
-        if not row or row.startswith(b"$"):
-            raise MeshError(f"{path}: cut short: {len(rows)} of {count} {what} are there; copy it again.")
-        rows.append(row)
-    return rows
-
-
-def _read_elements(stream, binary, path):
-    count = _count(stream, path, "elements")
-    rows = _binary_elements(stream, count, path) if binary else _ascii_elements(stream, count, path)
-    if not len(rows):
-        raise MeshError(f"{path}: holds no tetrahedra; a head model is a volume mesh, not surfaces alone.")
-    return rows[:, 0], rows[:, 1:]
-
-
-def _binary_elements(stream, count, path):
-    blocks, done = [], 0
-    while done < count:
-        kind, n, n_tags = np.frombuffer(_take(stream, 12, path, "elements"), "<i4")
-        if kind not in _NODES_OF_TYPE or n <= 0 or not 0 <= n_tags <= 16:
-            raise MeshError(
-                f"{path}: element block {kind}/{n}/{n_tags} after {done} elements is not valid; damaged file."
-            )
-        width = 1 + int(n_tags) + _NODES_OF_TYPE[int(kind)]
-        block = np.frombuffer(_take(stream, 4 * width * int(n), path, "elements"), "<i4").reshape(int(n), width)
-        if kind == _TETRAHEDRON:
-            tag = block[:, 1:2] if n_tags else np.zeros((len(block), 1), "<i4")
-            blocks.append(np.hstack([tag, block[:, 1 + n_tags :]]))
-        done += int(n)
-    return np.concatenate(blocks).astype(np.int64) if blocks else np.empty((0, 5), np.int64)
-
-
-def _ascii_elements(stream, count, path):
-    found = []
-    for row in _ascii_rows(stream, count, path, "elements"):
-        fields = row.split()
-        try:
-            if int(fields[1]) != _TETRAHEDRON:
-                continue
-            n_tags = int(fields[2])
-            tag = int(fields[3]) if n_tags else 0
-            found.append([tag, *(int(f) for f in fields[3 + n_tags : 7 + n_tags])])
-        except (IndexError, ValueError) as error:
-            raise MeshError(f"{path}: element line {row[:60]!r} cannot be read; the file is damaged.") from error
-    if any(len(row) != 5 for row in found):
-        raise MeshError(f"{path}: a tetrahedron has not four nodes; the file is damaged.")
-    return np.array(found, np.int64).reshape(-1, 5)
-
-
-def _compact(numbers, places, tag, corner, path):
-    used = np.unique(corner)
-    order = np.argsort(numbers, kind="stable")
-    position = np.searchsorted(numbers[order], used)
-    inside = position < len(numbers)
-    if not inside.all() or (numbers[order][position] != used).any():
-        raise MeshError(f"{path}: a tetrahedron names a node that the file does not hold; the file is damaged.")
-    keep = np.sort(order[position])
-    lookup = positions_of(numbers[keep])
-    nodes = np.ascontiguousarray(places[keep], dtype=float) * 1e-3
-    return nodes, lookup(corner).astype(np.int32), tag.astype(np.int16)
-
-
-def positions_of(numbers):
-    """Function from node numbers to positions in `numbers`, which may be in any order.
-
-    Parameters
-    ----------
-    numbers : ndarray (n,) of distinct int
-
-    Returns
-    -------
-    callable
-
-    Examples
-    --------
-    >>> positions_of(np.array([7, 3]))(np.array([3, 7, 7])).tolist()
-    [1, 0, 0]
-    """
-    order = np.argsort(numbers, kind="stable")
-    ordered = numbers[order]
-    return lambda wanted: order[np.searchsorted(ordered, wanted)]
+        place = np.searchsorted(ordered, corner)
+        missing = place == len(ordered)
+        place[missing] = 0
+        missing |= (ordered[place] != corner) if len(ordered) else True
+        position = order[place] if len(ordered) else place
+    if missing.any():
+        first = int(np.argmax(missing.any(1)))
+        lost = int(corner[first][missing[first]][0])
+        raise MeshError(
+            f"{path}: tetrahedron {first + 1} names a node that the file does not hold ({lost}); the file is damaged; "
+            "copy it again, or save the mesh again."
+        )
+    return position
 
 
 def write_msh(path, nodes, tets, tag):
@@ -235,5 +248,5 @@ def write_msh(path, nodes, tets, tag):
     with open(path, "wb") as file:
         file.write(b"$MeshFormat\n2.2 1 8\n" + np.int32(1).tobytes() + b"\n$EndMeshFormat\n")
         file.write(b"$Nodes\n%d\n" % len(nodes) + node_rows.tobytes() + b"\n$EndNodes\n")
-        header = np.array([_TETRAHEDRON, len(tets), 2], "<i4").tobytes()
+        header = np.array([TETRAHEDRON, len(tets), 2], "<i4").tobytes()
         file.write(b"$Elements\n%d\n" % len(tets) + header + rows.tobytes() + b"\n$EndElements\n")

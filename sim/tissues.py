@@ -6,6 +6,7 @@ TMS field (Wagner 2004; Opitz 2015), as SimNIBS uses them.
 
 import difflib
 from collections.abc import Mapping
+from numbers import Real
 
 import numpy as np
 
@@ -40,6 +41,13 @@ CONDUCTIVITIES = {
 }
 
 
+# Said of everything that is no number: a path to a tensor volume, a list of three, text.
+ONE_NUMBER = (
+    "anisotropic conductivities (from a diffusion-tensor volume, or one value per axis) are not built; give one number "
+    "in S/m for the tissue, e.g. white_matter = 0.126"
+)
+
+
 def conductivity_of(tissue, overrides=None):
     """Isotropic conductivity of each element from its tissue tag.
 
@@ -65,7 +73,9 @@ def conductivity_of(tissue, overrides=None):
     [0.126, 0.3]
     """
     table = {tag: CONDUCTIVITIES[name] for tag, name in TISSUE_NAMES.items()}
-    for key, value in dict(overrides or {}).items():
+    if overrides is not None and not isinstance(overrides, Mapping):
+        raise MeshError(f"conductivities: {overrides!r} is no table; give tissue names or tags with numbers in S/m.")
+    for key, value in (overrides or {}).items():
         table[_tag(key)] = _positive(key, value)
     tags = np.unique(tissue)
     unknown = [int(tag) for tag in tags if int(tag) not in table]
@@ -81,7 +91,7 @@ def conductivity_of(tissue, overrides=None):
 
 
 def _tag(key):
-    if isinstance(key, int) or str(key).isdecimal():
+    if isinstance(key, int) or (str(key).isdecimal() and len(str(key)) < 10):
         return int(key)
     if key in TISSUE_TAGS:
         return TISSUE_TAGS[key]
@@ -91,11 +101,8 @@ def _tag(key):
 
 
 def _positive(key, value):
-    if isinstance(value, Mapping | list | tuple) or not np.isscalar(value):
-        raise MeshError(
-            f"conductivities: {key} is {value!r}; anisotropic conductivities are not built, so one number in S/m is "
-            "needed for each tissue."
-        )
+    if isinstance(value, bool | np.bool_) or not isinstance(value, Real):
+        raise MeshError(f"conductivities: {key} is {value!r}; {ONE_NUMBER}.")
     if not (np.isfinite(value) and value > 0):
         raise MeshError(f"conductivities: {key} is {value}; a conductivity is a positive number in S/m.")
     return float(value)

@@ -1,3 +1,5 @@
+from pathlib import Path
+
 import numpy as np
 import pytest
 from motorsweep.errors import MeshError
@@ -15,12 +17,31 @@ def test_standard_values_and_overrides():
     [
         ({"gray_matter": 0.3}, "did you mean grey_matter"),
         ({"bone": -1.0}, "positive number in S/m"),
+        ({"bone": float("nan")}, "positive number in S/m"),
         ({"white_matter": [1.0, 0.1, 0.1]}, "anisotropic"),
+        ({"white_matter": {"tensor": "dti.nii.gz"}}, "anisotropic"),
+        (
+            {"white_matter": "dti.nii.gz"},
+            r"'dti.nii.gz'; anisotropic .*diffusion-tensor volume.* are not built.*one number",
+        ),
+        ({"white_matter": "0.126"}, r"'0.126'; .*one number in S/m"),
+        ({"white_matter": Path("dti.nii.gz")}, "anisotropic"),
+        ({"white_matter": True}, r"white_matter is True; .*one number"),
+        ({"white_matter": None}, "one number"),
+        ({"white_matter": 1j}, "one number"),
+        ({"9" * 6000: 0.1}, "is no tissue"),
+        ({5.0: 0.1}, "is no tissue"),
+        ("dti.nii.gz", "is no table"),
     ],
 )
 def test_an_unusable_override_is_told(overrides, words):
     with pytest.raises(MeshError, match=words):
         conductivity_of(np.array([1]), overrides)
+
+
+def test_numbers_of_numpy_are_numbers():
+    given = {"bone": np.float32(0.5), "csf": np.int64(2), np.int64(1): 0.25}
+    assert conductivity_of(np.array([4, 3, 1]), given).tolist() == [0.5, 2.0, 0.25]
 
 
 def test_a_tag_without_conductivity_is_told_and_can_be_given():
