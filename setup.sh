@@ -69,6 +69,10 @@ find_missing() {
         [ -n "$(compgen -G '/usr/lib/*/openblas-*/libblas.so.3')" ] || missing+=(libopenblas0-pthread)
     fi
     [ -n "$(compgen -G "$dist_packages/_pygalmesh*.so")" ] || missing+=(python3-pygalmesh)
+    # What VTK draws with where there is no display.
+    case " ${extras[*]} " in *" dev "* | *" view "*)
+        [ -n "$(compgen -G '/usr/lib/*/libEGL.so.1')" ] || missing+=(libegl1 libgl1-mesa-dri) ;;
+    esac
 }
 
 install_missing() {
@@ -102,6 +106,7 @@ require_system() {
         case $package in
             python3-pygalmesh) say "no pygalmesh: label volumes and the template head cannot be meshed here," \
                 "all else works; Debian's package python3-pygalmesh has it" ;;
+            libegl1 | libgl1-mesa-dri) say "no $package: \`motorsweep show STUDY POSE\` may be unable to draw" ;;
             libopenblas0-pthread) say "no OpenBLAS from Debian (libopenblas0-pthread): the direct solver may be slow" ;;
             *) needed+=("$package") ;;
         esac

@@ -11,7 +11,7 @@ import os
 import signal
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 from cyclopts import App, CycloptsError, Group, Parameter
 
@@ -169,25 +169,77 @@ def status(study: Path, *, failed: bool = False, json: bool = False) -> int:
 
 
 @app.command(group=_questions, sort_key=2)
-def show(study: Path, run_id: str, *, json: bool = False) -> int:
-    """Show one run: its settings, scores, and where it came from.
+def show(study: Path, which: str, *, out: Path | None = None, facts: bool = False, json: bool = False) -> int:
+    """Show one run (settings, scores, where it came from), or one coil pose (place, field, a 3D picture).
 
-    Example: `motorsweep show study.toml 3fa9c1d2e4b07a55`
+    Example: `motorsweep show study.toml 3`
 
     Parameters
     ----------
     study
         The study's TOML file, or its folder.
-    run_id
-        The run's id, as in the results' `run_id`.
+    which
+        The run's id, as in the results' `run_id`; or the number of a pose (fewer than 8 digits).
+    out
+        The picture of a pose, a PNG; by default in the study's folder, under exports.
+    facts
+        Of a pose only the facts, no picture.
     json
         Print JSON, for scripts.
     """
     folder = _folder(study)
-    return _print_answer(_pipeline().show(folder, run_id), json)
+    if which.isdecimal() and len(which) < 8:
+        return _print_answer(_pipeline().show_pose(study, int(which), out, picture=not facts), json)
+    return _print_answer(_pipeline().show(folder, which), json)
 
 
 @app.command(group=_questions, sort_key=3)
+def export(
+    study: Path,
+    *,
+    format: Literal["msh", "nii.gz", "vtu", "e_matrix"],
+    pose: int | None = None,
+    poses: str | None = None,
+    of: Literal["motor_mask", "brain", "elements"] = "motor_mask",
+    components: bool = False,
+    didt: float = 1.0,
+    out: Path | None = None,
+    quiet: bool = False,
+    json: bool = False,
+) -> int:
+    """Write fields for other programs: SimNIBS and Gmsh (msh), image viewers (nii.gz), ParaView (vtu), HDF5 (e_matrix).
+
+    Example: `motorsweep export study.toml --pose 3 --format msh`
+
+    Parameters
+    ----------
+    study
+        The study's TOML file, or its folder.
+    format
+        msh, vtu: E in the head's elements, solved again. nii.gz: the stored volume. e_matrix: |E|, stimuli x columns.
+    pose
+        The pose, by its number.
+    poses
+        START:STOP, for e_matrix; by default all poses that are done.
+    of
+        Columns of e_matrix: voxels (from the store), or the brain's elements in the cube (solved again).
+    components
+        E along x, y, z: in place of |E| in nii.gz, beside it in e_matrix.
+    didt
+        Rate of change of the coil current, A/us; fields are proportional to it.
+    out
+        The file; by default in the study's folder, under exports.
+    quiet
+        No progress.
+    json
+        Print JSON, for scripts.
+    """
+    _folder(study)
+    choices = {"pose": pose, "poses": poses, "of": of, "components": components}
+    return _print_answer(_pipeline().export(study, format, **choices, didt_a_per_us=didt, out=out, quiet=quiet), json)
+
+
+@app.command(group=_questions, sort_key=4)
 def verify(study: Path, *, repair: bool = False, json: bool = False) -> int:
     """Read everything that counts as done, and tell what is damaged.
 

@@ -4,10 +4,9 @@ from pathlib import Path
 
 from .answers import Damage, Shown, StudyStatus
 from .options import RunOptions, StageResult
-from .plan import Plan, make_plan
 
 
-def plan(config) -> Plan:
+def plan(config):
     """What is done, what is left, and what it will cost; computes nothing.
 
     Parameters
@@ -18,6 +17,8 @@ def plan(config) -> Plan:
     -------
     Plan
     """
+    from .plan import make_plan  # with torch: the questions must not wait for it
+
     return make_plan(config)
 
 
@@ -93,6 +94,34 @@ def status(study_folder, failed=False) -> StudyStatus:
 def show(study_folder, run_id) -> Shown:
     """One run: its settings, scores, and where it came from."""
     return Shown.of(Path(study_folder), run_id)
+
+
+def show_pose(study, pose, out=None, picture=True):
+    """One coil pose: where it is, how strong its field; and, if `picture`, the head and the coil in 3D as a PNG.
+
+    Parameters
+    ----------
+    study : path-like
+        The study's TOML file, or its folder.
+    pose : int
+    out : path-like, optional
+        The PNG; by default in the study's folder.
+    picture : bool
+
+    Returns
+    -------
+    PoseFacts
+    """
+    from .pose_facts import show_pose
+
+    return show_pose(study, pose, out=out, picture=picture)
+
+
+def export(study, kind, **choices):
+    """Write fields of a study for other programs; see `export_study`."""
+    from .export import export_study
+
+    return export_study(study, kind, **choices)
 
 
 def verify(study_folder, repair=False) -> Damage:

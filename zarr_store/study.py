@@ -74,6 +74,11 @@ class Study:
         return self.folder / "report"
 
     @property
+    def exports(self) -> Path:
+        """``exports``: fields and pictures for other programs; safe to delete."""
+        return self.folder / "exports"
+
+    @property
     def logs(self) -> Path:
         """``logs``: one file per process or job."""
         return self.folder / "logs"

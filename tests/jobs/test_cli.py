@@ -12,7 +12,7 @@ import pytest
 from motorsweep.errors import ConvergenceError, InputError, StoreError
 from motorsweep.jobs import cli, options
 
-COMMANDS = ("run", "plan", "simulate", "encode", "train", "collect", "report", "status", "show", "verify")
+COMMANDS = ("run", "plan", "simulate", "encode", "train", "collect", "report", "status", "show", "export", "verify")
 
 
 def _motorsweep(*arguments, cwd=None, **environment):
@@ -72,6 +72,9 @@ def test_help_loads_nothing_heavy():
         (["run", "study.toml", "--workers", "many"], "--workers"),
         (["run"], "requires an argument"),
         (["show", "study.toml"], "requires an argument"),
+        (["export", "study.toml"], "requires an argument"),
+        (["export", "study.toml", "--format", "stl"], 'Choose from: "msh", "nii.gz", "vtu", "e_matrix"'),
+        (["export", "study.toml", "--format", "e_matrix", "--of", "skull"], '"motor_mask", "brain", "elements"'),
     ],
 )
 def test_bad_usage_is_2(arguments, message, capsys):
@@ -87,7 +90,7 @@ def test_fault_in_the_study_file_is_one_line_and_2(tmp_path, command):
     assert answer.returncode == 2 and answer.stdout == ""
     assert answer.stderr == (
         "motorsweep: study.toml: [solver] knd is not a key; did you mean kind? "
-        "valid keys: kind, rtol, poses_per_shard\n"
+        "valid keys: kind, order, margin_mm, rtol, poses_per_shard\n"
     )
 
 
@@ -187,6 +190,42 @@ def test_questions_take_the_folder_or_the_file(study, pipeline):
         ("status", (Path(folder),), {"failed": True}),
         ("show", (Path(folder), "abc"), {}),
         ("verify", (Path(folder), True), {}),
+    ]
+
+
+@pytest.mark.parametrize("number", ["0", "3", "1234567"])
+def test_a_short_decimal_number_is_a_pose(number, study, pipeline, capsys):
+    pipeline.answers["show_pose"] = Answer()
+    assert cli.call(["show", str(study), number, "--json"]) == 0
+    assert json.loads(capsys.readouterr().out) == {"study": "quick", "ok": True}
+    assert cli.call(["show", str(study), number, "--facts", "--out", "a.png"]) == 0
+    assert pipeline.calls == [
+        ("show_pose", (study, int(number), None), {"picture": True}),
+        ("show_pose", (study, int(number), Path("a.png")), {"picture": False}),
+    ]
+
+
+@pytest.mark.parametrize("run_id", ["12345678", "0123456789012345", "12e4", "-1"])
+def test_what_is_longer_or_no_number_is_a_run(run_id, study, pipeline):
+    assert cli.call(["show", str(study), "--", run_id]) == 0
+    assert pipeline.calls == [("show", (study.parent / "out", run_id), {})]
+
+
+def test_choices_of_export_reach_it(study, pipeline, capsys):
+    pipeline.answers["export"] = Answer()
+    line = ["export", str(study), "--format", "e_matrix", "--poses", "0:10", "--of", "elements", "--components"]
+    assert cli.call([*line, "--didt", "1.5", "--out", "e.hdf5", "--quiet"]) == 0
+    assert capsys.readouterr().out == "study  quick\nnext   motorsweep run study.toml\n"
+    assert cli.call(["export", str(study), "--format", "msh", "--pose", "3", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out) == {"study": "quick", "ok": True}
+    defaults = {
+        "pose": None, "poses": None, "of": "motor_mask", "components": False, "didt_a_per_us": 1.0, "out": None,
+        "quiet": False,
+    }  # fmt: skip
+    chosen = {"poses": "0:10", "of": "elements", "components": True, "didt_a_per_us": 1.5, "quiet": True}
+    assert pipeline.calls == [
+        ("export", (study, "e_matrix"), defaults | chosen | {"out": Path("e.hdf5")}),
+        ("export", (study, "msh"), defaults | {"pose": 3}),
     ]
 
 

@@ -1,0 +1,180 @@
+"""The answer of ``show STUDY POSE``: where the coil is, how strong the field, how it was solved; and a picture."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from ..hpc.export import check_pose, stored_coil, stored_grid, stored_head
+from ..sim.pose import Pose
+from ..sim.scalp import Scalp
+from ..sim.tissues import TISSUE_TAGS
+from ..zarr_store.schema import Status
+from ..zarr_store.volumes import read_volumes
+from .export import OpenedStudy
+from .scene import draw, field_on_surface, scene_of
+
+
+@dataclass(frozen=True, kw_only=True)
+class PoseFacts:
+    """What is known of a pose.
+
+    Attributes
+    ----------
+    pose : int
+    status, reason : str
+    head, coil : str
+        Their names.
+    centre_mm : list of 3 floats
+        The coil's centre, on the casing's underside.
+    handle : list of 3 floats
+        Where the handle points to, a unit vector.
+    scalp_mm : float
+        Distance of the centre from the scalp.
+    peak_v_per_m : float or None
+        Strongest |E| at 1 A/µs in grey matter within the motor mask.
+    peak_mm : list of 3 floats or None
+    iterations : int or None
+    residual, seconds : float or None
+        Of the solve; None where it was not solved.
+    picture : str
+        Path; empty where none was drawn.
+    """
+
+    pose: int
+    status: str
+    reason: str
+    head: str
+    coil: str
+    centre_mm: list
+    handle: list
+    scalp_mm: float
+    peak_v_per_m: float | None
+    peak_mm: list | None
+    iterations: int | None
+    residual: float | None
+    seconds: float | None
+    picture: str = ""
+
+    def lines(self):
+        """Lines for people."""
+        lines = [f"pose      {self.pose}  ({self.status})"]
+        lines += [f"reason    {self.reason}"] if self.reason else []
+        away = f"{self.scalp_mm:.1f} mm from the scalp of {self.head}"
+        lines.append(f"coil      {self.coil} at {_place(self.centre_mm)} mm, {away}")
+        lines.append(f"handle    towards {_place(self.handle, 2)} (right, forwards, up)")
+        if self.peak_v_per_m is not None:
+            lines.append(
+                f"field     strongest |E| in grey matter within the mask {self.peak_v_per_m:.3g} V/m at 1 A/us, "
+                f"at {_place(self.peak_mm)} mm"
+            )
+            how = f"{self.iterations} iterations" if self.iterations else "direct"
+            lines.append(f"solve     {how}, residual {self.residual:.1e}, {self.seconds:.2f} s")
+        return [*lines, f"picture   {self.picture}"] if self.picture else lines
+
+    def as_dict(self):
+        """Plain values for scripts."""
+        return dict(vars(self))
+
+
+def show_pose(given, pose, *, out=None, picture=True):
+    r"""Facts of a pose of a study, and its picture.
+
+    Parameters
+    ----------
+    given : path-like
+        The study's TOML file, or its folder.
+    pose : int
+    out : path-like, optional
+        The PNG; by default in the study's folder, under exports.
+    picture : bool
+        Draw it.
+
+    Returns
+    -------
+    PoseFacts
+
+    Raises
+    ------
+    InputError
+        If there is no such pose.
+    MissingPackageError, MotorsweepError
+        If a picture is asked for and cannot be drawn here.
+
+    Examples
+    --------
+    >>> print(*show_pose("studies/quick", 3).lines(), sep="\n")                      # doctest: +SKIP
+    """
+    opened = OpenedStudy(given)
+    check_pose(opened.volumes, pose, done=False)
+    head = stored_head(opened.study, opened.volumes)
+    values = _values(opened, pose)
+    facts = _facts(opened.volumes, pose, head, values)
+    if not picture:
+        return facts
+    path = Path(out) if out else opened.study.exports / f"pose-{pose:04d}.png"
+    draw(_scene(opened, facts, head, values), path)
+    return PoseFacts(**{**facts.as_dict(), "picture": str(path)})
+
+
+def _values(opened, pose):
+    """|E| of the pose at 1 A/µs; None where it has none."""
+    done = int(opened.volumes["status"].values[pose]) == int(Status.DONE)
+    return read_volumes(opened.study, [pose])[0] if done else None
+
+
+def _facts(volumes, pose, head, values):
+    row = volumes[["status", "reason", "iterations", "residual", "seconds"]].isel(pose=pose)
+    matrix = volumes["pose_matrix"].values[pose]
+    nearest = Scalp.of(head).closest(matrix[:3, 3])[0][0]
+    peak, peak_m = _peak(volumes, values)
+    return PoseFacts(
+        pose=pose, status=Status(int(row["status"])).name.lower(), reason=str(row["reason"].item()), head=head.name,
+        coil=volumes.attrs["notes"]["coil_name"], centre_mm=_plain(matrix[:3, 3] * 1e3), handle=_plain(-matrix[:3, 1]),
+        scalp_mm=round(float(np.linalg.norm(nearest - matrix[:3, 3])) * 1e3, 4), peak_v_per_m=peak,
+        peak_mm=None if peak_m is None else _plain(peak_m * 1e3), iterations=_known(row["iterations"], int),
+        residual=_known(row["residual"], float), seconds=_known(row["seconds"], float),
+    )  # fmt: skip
+
+
+def _peak(volumes, values):
+    """Strongest |E| in grey matter within the mask, V/m, and its place, m; None where there is none."""
+    inside = volumes["motor_mask"].values.astype(bool) & (volumes["tissue"].values == TISSUE_TAGS["grey_matter"])
+    if values is None or not inside.any():
+        return None, None
+    index = np.flatnonzero(inside)[np.argmax(values[inside])]
+    return float(values.ravel()[index]), stored_grid(volumes).points()[index]
+
+
+def _scene(opened, facts, head, values):
+    volumes, grid = opened.volumes, stored_grid(opened.volumes)
+    coil, pose = stored_coil(opened.config, volumes), Pose(volumes["pose_matrix"].values[facts.pose])
+    tissue = volumes["tissue"].values
+    brain = np.full(1, 1.0) if values is None else values[np.isin(tissue, (1, 2))]
+
+    def e_norm(points_m):
+        return np.full(len(points_m), np.nan) if values is None else field_on_surface(points_m, grid, values, tissue)
+
+    shown = "|E| on the cortex at 1 A/µs" if values is not None else f"{facts.status}, no field"
+    notes = "Grey: outside of the stored volume."
+    if facts.peak_v_per_m is not None:
+        strongest = f"{facts.peak_v_per_m:.2f} V/m at {_place(facts.peak_mm)} mm"
+        notes = f"Strongest in grey matter within the mask: {strongest}. {notes}"
+    return scene_of(
+        head, coil, pose, e_norm=e_norm, top=np.percentile(brain, 99.9), colours="|E| (V/m)", notes=notes,
+        title=f"Pose {facts.pose}: {shown}\n{coil.name} on {head.name}, centre {_place(facts.centre_mm)} mm, "
+        f"{facts.scalp_mm:.1f} mm from the scalp",
+    )  # fmt: skip
+
+
+def _known(value, kind):
+    """None for what stands for a pose that was not solved: -1 iterations, NaN."""
+    return kind(value) if float(value) >= 0 else None
+
+
+def _plain(vector):
+    return [round(float(v), 4) for v in vector]
+
+
+def _place(vector, digits=1):
+    return "(" + ", ".join(f"{v:.{digits}f}" for v in vector) + ")"
