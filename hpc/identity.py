@@ -59,12 +59,12 @@ def head_spec(config):
 
 
 def volumes_spec(config):
-    """Spec of the field volumes: head, coil, poses, grid and the solver's tolerance; the mask does not change them."""
+    """Spec of the field volumes: head, coil, poses, grid, elements and the solver's tolerance; not the mask."""
     poses = plain(config.poses)
     if config.poses.file:
-        poses = {"file": file_hash(config.poses.file)}
+        poses = {"file": file_hash(config.poses.file), "section": config.poses.section}
     else:
-        del poses["file"]
+        del poses["file"], poses["section"]
         poses["seed"] = config.seed if config.poses.random else None
     return {
         "kind": "volumes",
@@ -79,8 +79,14 @@ def volumes_spec(config):
             "centre_mm": list(volume_centre_mm(config)),
         },
         "components": config.volume.components,
+        "elements": _elements_spec(config.solver),
         "rtol": config.solver.rtol,
     }
+
+
+def _elements_spec(solver):
+    # The margin counts only where there is second order.
+    return {"order": 2, "margin_mm": solver.margin_mm} if solver.order == 2 else {"order": 1}
 
 
 def trials_spec(config, left_out=()):

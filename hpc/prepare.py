@@ -6,7 +6,7 @@ from ..errors import InputError, StoreError
 from ..sim.coil import check_coil_outside, load_coil
 from ..sim.head import Head, load_head
 from ..sim.label_mesh import MeshSizes
-from ..sim.pose import grid_poses, random_poses, read_poses
+from ..sim.space import build_space
 from ..sim.tissues import BRAIN_TAGS
 from ..sim.volume import VolumeGrid, locate
 from ..zarr_store.atomic import disk_errors
@@ -14,6 +14,7 @@ from ..zarr_store.ids import content_id, plain
 from ..zarr_store.volume_layout import create_volumes, flattened
 from ..zarr_store.volumes import open_volumes
 from .identity import hand_knob_mm, head_spec, volume_centre_mm, volumes_spec
+from .stimuli import study_poses
 
 
 def head_path(study, config):
@@ -50,39 +51,6 @@ def study_head(study, config):
     return head
 
 
-def study_poses(config, head):
-    """The study's coil poses: from its file, or grid first and random ones after.
-
-    Parameters
-    ----------
-    config : StudyConfig
-    head : Head
-
-    Returns
-    -------
-    list of Pose
-    """
-    if config.poses.file:
-        return read_poses(config.poses.file)
-    knob, table = np.array(hand_knob_mm(config)) * 1e-3, config.poses
-    gap = table.distance_mm * 1e-3
-    poses = []
-    if table.grid:
-        poses += grid_poses(head, knob, table.grid, table.spacing_mm * 1e-3, table.angle_deg, gap)
-    if table.random:
-        poses += random_poses(
-            head,
-            knob,
-            table.random,
-            table.random_radius_mm * 1e-3,
-            table.angle_deg,
-            table.random_angle_deg,
-            gap,
-            seed=config.seed,
-        )
-    return poses
-
-
 def study_grid(config):
     """The study's volume grid."""
     centre = tuple(v * 1e-3 for v in volume_centre_mm(config))
@@ -104,7 +72,7 @@ def prepare_volumes(study, config):
     StoreError, GridMismatchError
         If the store belongs to another study file.
     """
-    spec, grid, coil = volumes_spec(config), study_grid(config), load_coil(config.coil.source)
+    spec, grid, coil, solver = volumes_spec(config), study_grid(config), load_coil(config.coil.source), config.solver
     check_same_volumes(study, spec)
     head = study_head(study, config)
     if study.volumes.exists():
@@ -134,6 +102,7 @@ def prepare_volumes(study, config):
             "head_comment": head.comment,
             "head_nodes": len(head.nodes),
             "head_tets": len(head.tets),
+            "unknowns": build_space(head, solver.order, grid, solver.margin_mm * 1e-3).size,
             "coil_name": coil.name,
         },
     )

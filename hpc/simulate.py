@@ -127,7 +127,7 @@ def solve_shard(task):
     -------
     ShardResult
     """
-    solver = _solver(task.head, task.coil, task.solver)
+    solver = _solver(task.head, task.coil, task.solver, task.grid)
     solver.prepare(task.grid)  # here, so that the seconds of a pose are those of a pose
     study = Study(task.study)
     matrices = open_volumes(study)["pose_matrix"].isel(pose=slice(task.start, task.stop)).values
@@ -185,9 +185,9 @@ def _solve_into(rows, where, solver, grid, poses):
 
 
 @lru_cache(maxsize=1)
-def _solver(head, coil, config):
+def _solver(head, coil, config, grid):
     """One solver for a worker process: factored at its first shard, used for all others."""
-    return FieldSolver(Head.load(head), load_coil(coil), config)
+    return FieldSolver(Head.load(head), load_coil(coil), config, region=grid)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -198,7 +198,7 @@ class SolverChoice:
     reason: str
 
 
-def study_solver(config, n_nodes):
+def study_solver(config, n_unknowns):
     """Solver of a study: as asked for, or chosen once by the memory of this machine, for all workers alike.
 
     The machine's whole memory counts, not what is free at the moment, so that a study that goes on later takes the
@@ -207,7 +207,7 @@ def study_solver(config, n_nodes):
     Parameters
     ----------
     config : StudyConfig
-    n_nodes : int
+    n_unknowns : int
 
     Returns
     -------
@@ -216,7 +216,7 @@ def study_solver(config, n_nodes):
     if config.solver.kind != "auto":
         return SolverChoice(kind=config.solver.kind, reason="asked for")
     workers = config.executor.workers or 1
-    kind, reason = choose_solver(n_nodes, psutil.virtual_memory().total / workers)
+    kind, reason = choose_solver(n_unknowns, psutil.virtual_memory().total / workers, config.solver.order)
     return SolverChoice(kind=kind, reason=reason)
 
 
@@ -239,14 +239,20 @@ def shard_tasks(study, config, shards, solver):
         "study": str(study.folder),
         "head": str(head_path(study, config)),
         "coil": str(config.coil.source),
-        "solver": SolverConfig(kind=solver, rtol=config.solver.rtol),
+        "solver": solver_config(config, solver),
         "grid": study_grid(config),
         "components": config.volume.components,
     }
     return [ShardTask(start=start, stop=stop, **common) for start, stop in shards]
 
 
-def memory_per_worker_gb(config, n_nodes):
+def solver_config(config, kind):
+    """Solver settings of a study, with the kind that `study_solver` chose."""
+    solver = config.solver
+    return SolverConfig(kind=kind, order=solver.order, margin_m=solver.margin_mm * 1e-3, rtol=solver.rtol)
+
+
+def memory_per_worker_gb(config, n_unknowns):
     """Memory that a solving worker takes: factor, operators and a block of poses, GB."""
-    block = config.solver.poses_per_shard * (n_nodes * 4 * 8 + config.volume.n**3 * 3 * 8 * 2)
-    return 1.0 + (1.3 * factor_bytes(n_nodes) + block + 8000 * n_nodes) / 1e9
+    block = config.solver.poses_per_shard * (n_unknowns * 6 * 8 + config.volume.n**3 * 3 * 8 * 2)
+    return 1.0 + (1.3 * factor_bytes(n_unknowns, config.solver.order) + block + 3000 * n_unknowns) / 1e9

@@ -5,6 +5,7 @@ is kept beside them: the best prediction that there is. Both end in the same sto
 """
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import xarray as xr
@@ -18,6 +19,7 @@ from ..zarr_store.schema import Status
 from ..zarr_store.trials import open_trials, write_trials
 from ..zarr_store.volumes import open_volumes, read_volumes
 from .identity import hand_knob_mm, trials_spec
+from .stimuli import read_stimuli
 
 _PEAK_PERCENTILE = 99.9
 
@@ -93,7 +95,7 @@ def prepare_trials(study, config):
     e_rmt = rmt * peak
     firing = {"e50": config.firing.e50_of_rmt * e_rmt, "slope": config.firing.slope_of_rmt * e_rmt}
     if config.responses.file:
-        dataset = _measured(config, len(volumes["pose"]), rmt)
+        dataset = _measured(config, volumes.sizes["pose"], rmt)
     else:
         dataset = _synthetic(study, config, volumes, hotspot, rmt, firing)
     kept = dataset.isel(trial=~np.isin(dataset["pose_index"].values, failed))
@@ -194,10 +196,12 @@ def check_responses(config, n_poses):
     ----------
     config : StudyConfig
     n_poses : int
+        Poses in the volumes.
 
     Returns
     -------
     ResponseTable or None
+        Its pose numbers are those of the volumes; its dI/dt is the navigator's where the table has none.
 
     Raises
     ------
@@ -206,11 +210,17 @@ def check_responses(config, n_poses):
     """
     if not config.responses.file:
         return None
-    table = read_responses(config.responses.file, n_poses)
+    stimuli = read_stimuli(config) if config.poses.file else None
+    table = read_responses(config.responses.file, len(stimuli.pose_of) if stimuli else n_poses)
+    if stimuli:
+        didt = table.didt
+        if didt is None and table.intensity_percent_rmt is None and stimuli.didt is not None:
+            didt = stimuli.didt[table.pose_index]
+        table = replace(table, pose_index=stimuli.pose_of[table.pose_index], didt=didt)
     if table.didt is None and table.intensity_percent_rmt is None:
         raise InputError(
-            f"{config.responses.file}: has neither a column didt_a_per_us nor intensity_percent_rmt, so the field of "
-            "its trials is not known; add one of them."
+            f"{config.responses.file}: has neither a column didt_a_per_us nor intensity_percent_rmt, and the poses "
+            "carry no dI/dt, so the field of its trials is not known; add one of them."
         )
     wanted = config.mappers.synergies
     if wanted > len(table.muscles) and set(config.mappers.connections) & {"synergy", "both"}:

@@ -16,6 +16,7 @@ from typing import Any
 from pydantic import TypeAdapter, ValidationError
 
 from ..errors import ConfigError
+from ..sim.tissues import ONE_NUMBER
 from .tables import BUILTIN_COILS, BUILTIN_HEADS, StudyTables, did_you_mean
 
 
@@ -153,6 +154,8 @@ def _sentence(fault):
         return f"{where} is missing; every study needs it"
     if kind == "dataclass_type":
         return f"[{'.'.join(place)}] is {_shown(fault['input'])}; it must be a table"
+    if kind == "float_type" and place[:2] == ("head", "conductivities"):
+        return f"{where} is {_shown(fault['input'])}; {ONE_NUMBER}"
     must = _must_be(fault)
     return f"{where} is {_shown(fault['input'])}; it must be {must}"
 

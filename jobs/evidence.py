@@ -247,10 +247,19 @@ def _volume_facts(volumes):
     mask = int(volumes["motor_mask"].values.sum())
     return [
         ("Head", head),
+        ("Elements", _elements(volumes)),
         ("Coil", str(notes.get("coil_name", "unknown"))),
         ("Poses", poses),
         ("Volumes", f"{n} × {n} × {n} voxels of {abs(axis[1] - axis[0]):.3g} mm; motor mask {mask:,} voxels"),
     ]
+
+
+def _elements(volumes):
+    spec, notes = volumes.attrs.get("config", {}).get("elements", {}), volumes.attrs.get("notes", {})
+    kind = "linear, gradients recovered tissue by tissue"
+    if spec.get("order") == 2:
+        kind = f"second order in the volume and {spec['margin_mm']:g} mm around it, linear elsewhere"
+    return kind + (f"; {int(notes['unknowns']):,} unknowns" if "unknowns" in notes else "")
 
 
 def _trial_facts(trials):

@@ -155,9 +155,9 @@ def _n_trials(study, config):
 def _n_poses(config):
     if not config.poses.file:
         return config.poses.grid**2 + config.poses.random
-    from ..sim.pose import read_poses
+    from ..hpc.stimuli import read_stimuli
 
-    return len(read_poses(config.poses.file))
+    return len(read_stimuli(config).poses)
 
 
 def _simulate(study, config):

@@ -98,13 +98,13 @@ class Coordinator:
         prepare_volumes(self.study, self.config)
         volumes = open_volumes(self.study)
         check_responses(self.config, volumes.sizes["pose"])
-        total, nodes = volumes.sizes["pose"], int(volumes.attrs["notes"]["head_nodes"])
+        total, unknowns = volumes.sizes["pose"], int(volumes.attrs["notes"]["unknowns"])
         shards = pending_shards(self.study, self.options.retry_failed)
         before = int((volumes["status"].values == int(Status.DONE)).sum())
-        memory = memory_per_worker_gb(self.config, nodes)
-        solver = study_solver(self.config, nodes)
+        memory = memory_per_worker_gb(self.config, unknowns)
+        solver = study_solver(self.config, unknowns)
         if shards:
-            self._say("simulate", f"{nodes:,} nodes, {solver.kind} solver: {solver.reason}")
+            self._say("simulate", f"{unknowns:,} unknowns, {solver.kind} solver: {solver.reason}")
         tasks = shard_tasks(self.study, self.config, shards, solver.kind)
         self._farm("simulate", solve_shard, tasks, "poses", memory, self._record_lost_shard)
         status = open_volumes(self.study)["status"].values

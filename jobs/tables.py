@@ -124,8 +124,11 @@ class PosesTable(Table):
     random_radius_mm: Positive = 15.0
     random_angle_deg: Annotated[float, Ge(0), Le(180)] = 30.0
     file: str = ""
+    section: Literal["", "samples", "targets"] = ""
 
     def __post_init__(self):
+        if self.section and not self.file:
+            raise ValueError(f"section is {self.section!r}, a part of a navigator's file, but there is no file; name it")
         if self.grid and self.grid % 2 == 0:
             raise ValueError(
                 f"grid is {self.grid}; it must be odd (or 0), as the pose in its middle is the hotspot that the motor "
@@ -152,6 +155,8 @@ class SolverTable(Table):
     """[solver]: how the field is solved, and how many poses one task holds."""
 
     kind: Literal["auto", "direct", "iterative"] = "auto"
+    order: Literal[1, 2] = 2
+    margin_mm: NotNegative = 8.0
     rtol: Fraction = 1e-10
     poses_per_shard: Count = 16
 

@@ -12,8 +12,9 @@ import psutil
 
 from ..errors import ConvergenceError, MissingPackageError, MotorsweepError
 
-# Bytes of a MUMPS factor for n unknowns of a linear tetrahedral mesh: 3.1 GB at 320 k nodes, growing as n^(4/3).
-_FACTOR_BYTES = 142.0
+# Bytes of a MUMPS factor over n^(4/3) for n unknowns of a tetrahedral mesh: 3.1 GB at 320 k nodes of linear elements;
+# 1.7 GB at 254 k and 4.1 GB at 569 k unknowns with second order in a cube.
+_FACTOR_BYTES = {1: 142.0, 2: 105.0}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -130,13 +131,18 @@ class DirectSolver:
 
 
 class IterativeSolver:
-    """Conjugate gradients with BoomerAMG; the preconditioner is made once.
+    """Conjugate gradients, preconditioned once by BoomerAMG.
+
+    In the hierarchical basis the bubbles of edges are nearly orthogonal to the linear functions and to each other, so
+    algebraic multigrid is made for the nodes alone, and one symmetric Gauss-Seidel sweep does for the bubbles.
 
     Parameters
     ----------
     matrix : scipy.sparse.csr_array (n, n)
     rtol : float
         Relative residual to reach.
+    n_nodes : int, optional
+        How many unknowns, the first ones, are those of nodes; the others are bubbles. By default all.
 
     Examples
     --------
@@ -145,20 +151,29 @@ class IterativeSolver:
 
     kind = "iterative"
 
-    def __init__(self, matrix, rtol=1e-10, max_iterations=500):
+    def __init__(self, matrix, rtol=1e-10, n_nodes=None, max_iterations=500):
         self._petsc, self._matrix, self._rtol = _petsc(), matrix, rtol
         self._ksp = self._petsc.KSP().create(self._petsc.COMM_SELF)
         self._ksp.setType("cg")
         self._ksp.setNormType(self._petsc.KSP.NormType.UNPRECONDITIONED)
         # Ask for a little more than is checked, since the recurrence's residual drifts from the true one.
         self._ksp.setTolerances(rtol=0.5 * rtol, max_it=max_iterations)
-        options = self._petsc.Options()
-        for key, value in _AMG.items():
-            options[f"motorsweep_{key}"] = value
-        self._ksp.setOptionsPrefix("motorsweep_")
-        self._ksp.setFromOptions()
         self._ksp.setOperators(_aij(self._petsc, matrix))
+        split = n_nodes is not None and n_nodes < matrix.shape[0]
+        options, prefix = self._petsc.Options(), f"motorsweep_{'split' if split else 'nodes'}_"
+        for key, value in (_SPLIT if split else _AMG).items():
+            options[prefix + key] = value
+        self._ksp.setOptionsPrefix(prefix)
+        if split:
+            pc = self._ksp.getPC()
+            pc.setType("fieldsplit")
+            pc.setFieldSplitIS(*self._fields(n_nodes, matrix.shape[0]))
+        self._ksp.setFromOptions()
         self._ksp.setUp()
+
+    def _fields(self, n_nodes, size):
+        for name, start, stop in (("nodes", 0, n_nodes), ("edges", n_nodes, size)):
+            yield name, self._petsc.IS().createStride(stop - start, start, 1, comm=self._petsc.COMM_SELF)
 
     def solve(self, loads):
         """Solve for right-hand sides one after another; as `DirectSolver.solve`."""
@@ -184,10 +199,37 @@ _AMG = {
     "pc_hypre_boomeramg_strong_threshold": 0.5,
 }
 
-SOLVERS = {"direct": DirectSolver, "iterative": IterativeSolver}
+_SPLIT = {
+    "pc_fieldsplit_type": "symmetric_multiplicative",
+    "fieldsplit_nodes_ksp_type": "preonly",
+    "fieldsplit_edges_ksp_type": "preonly",
+    "fieldsplit_edges_pc_type": "sor",
+    "fieldsplit_edges_pc_sor_symmetric": True,
+    **{f"fieldsplit_nodes_{key}": value for key, value in _AMG.items()},
+}
+
+KINDS = ("direct", "iterative")
 
 
-def choose_solver(n_unknowns, memory_bytes=None):
+def make_solver(kind, matrix, rtol, n_nodes):
+    """Solver of a kind for a matrix whose first `n_nodes` unknowns are those of nodes.
+
+    Parameters
+    ----------
+    kind : str
+        One of `KINDS`.
+    matrix : scipy.sparse.csr_array (n, n)
+    rtol : float
+    n_nodes : int
+
+    Returns
+    -------
+    DirectSolver or IterativeSolver
+    """
+    return DirectSolver(matrix, rtol) if kind == "direct" else IterativeSolver(matrix, rtol, n_nodes)
+
+
+def choose_solver(n_unknowns, memory_bytes=None, order=2):
     """Name of the solver for a head, and why.
 
     Parameters
@@ -195,6 +237,8 @@ def choose_solver(n_unknowns, memory_bytes=None):
     n_unknowns : int
     memory_bytes : float, optional
         Memory that this process may take; what is available by default.
+    order : int
+        Of the elements.
 
     Returns
     -------
@@ -207,15 +251,15 @@ def choose_solver(n_unknowns, memory_bytes=None):
     'direct'
     """
     memory = psutil.virtual_memory().available if memory_bytes is None else memory_bytes
-    needed = factor_bytes(n_unknowns)
+    needed = factor_bytes(n_unknowns, order)
     if needed < 0.6 * memory:
         return "direct", f"its factor takes about {needed / 1e9:.1f} GB of {memory / 1e9:.1f}"
     return "iterative", f"a factor would take about {needed / 1e9:.1f} GB of {memory / 1e9:.1f}"
 
 
-def factor_bytes(n_unknowns):
-    """Memory of the MUMPS factor for linear tetrahedra, bytes (fitted to a measurement, see the constant)."""
-    return _FACTOR_BYTES * n_unknowns ** (4 / 3)
+def factor_bytes(n_unknowns, order=2):
+    """Memory of the MUMPS factor, bytes (fitted to measurements, see the constant)."""
+    return _FACTOR_BYTES[order] * n_unknowns ** (4 / 3)
 
 
 def _aij(petsc, matrix):

@@ -1,17 +1,14 @@
-"""From potentials to fields: element gradients, and their recovery at nodes tissue by tissue.
+"""Gradients of linear elements, and their recovery at nodes tissue by tissue.
 
 The gradient of a linear element is constant, so it jumps between elements. Superconvergent patch recovery
 (Zienkiewicz & Zhu 1992) fits a linear field to the gradients of the elements around each node. It is done for each
 tissue alone: the normal field really jumps where the conductivity does, and must not be smoothed there.
 """
 
-from dataclasses import dataclass
-
 import numpy as np
 from scipy.sparse import csr_array
 
 from .mesh_quality import node_stars
-from .volume import locate
 
 # Ridge on the slopes of a patch, relative to the spread of its elements. It keeps thin patches (two elements at a
 # tip of grey matter) from extrapolating; on a full patch it changes the value by less than the discretisation error.
@@ -107,100 +104,3 @@ def patch_recovery(barycentres, nodes, tets, used):
     constant = np.linalg.solve(normal, np.broadcast_to(np.eye(4)[0], (len(used), 4))[..., None])[..., 0]
     weights = np.einsum("ri,ri->r", basis, constant[row])
     return csr_array((weights, (row, column)), shape=(len(used), len(tets)))
-
-
-@dataclass(frozen=True)
-class Sampler:
-    """Sparse operators that take a nodal potential, and dA/dt at nodes, to the field at fixed points.
-
-    Built once for a head and a set of points; only elements of the tissues around the points take part.
-
-    Parameters
-    ----------
-    gradient : csr_array (3 r, n)
-        Potential to gradient in the ``r`` elements that matter, 1/m.
-    recovery : csr_array (p, r)
-        Gradient in elements to gradient at points, recovered tissue by tissue.
-    interpolation : csr_array (p, n)
-        Nodal values to points.
-    tissue : ndarray (p,) int16
-        Tissue at each point, 0 outside the head.
-
-    Examples
-    --------
-    >>> sampler = build_sampler(head, grid.points())                              # doctest: +SKIP
-    >>> e = sampler.field(potentials, dadt)                                       # doctest: +SKIP
-    """
-
-    gradient: csr_array
-    recovery: csr_array
-    interpolation: csr_array
-    tissue: np.ndarray
-
-    def field(self, potentials, dadt):
-        """E = -dA/dt - grad(phi) at the points.
-
-        Parameters
-        ----------
-        potentials : ndarray (k, n), V
-        dadt : ndarray (k, n, 3), V/m
-
-        Returns
-        -------
-        ndarray (k, p, 3) float64, V/m; zero outside the head
-        """
-        poses, n = potentials.shape
-        slopes = (self.gradient @ potentials.T).reshape(-1, 3 * poses)
-        at_points = (self.recovery @ slopes).reshape(-1, 3, poses)
-        induced = (self.interpolation @ dadt.transpose(1, 2, 0).reshape(n, 3 * poses)).reshape(-1, 3, poses)
-        return -(at_points + induced).transpose(2, 0, 1)
-
-
-def build_sampler(head, points):
-    """Sampling operators of a head at points.
-
-    Parameters
-    ----------
-    head : Head
-    points : ndarray (p, 3), m
-
-    Returns
-    -------
-    Sampler
-    """
-    element, weights = locate(head.nodes, head.tets, points)
-    inside = np.flatnonzero(element >= 0)
-    tissue = np.zeros(len(points), np.int16)
-    tissue[inside] = head.tissue[element[inside]]
-    columns = head.tets[element[inside]]
-    n = len(head.nodes)
-    interpolation = _rows(inside, columns, weights[inside], (len(points), n))
-    needed = _neighbourhood(head, np.unique(element[inside]))
-    recovery = _recovery(head, needed, element, weights, tissue)
-    return Sampler(gradient_operator(head.nodes, head.tets[needed]), recovery, interpolation, tissue)
-
-
-def _rows(rows, columns, values, shape):
-    return csr_array((values.ravel(), (np.repeat(rows, columns.shape[1]), columns.ravel())), shape=shape)
-
-
-def _neighbourhood(head, elements):
-    """Elements that share a node with the given ones."""
-    touched = np.zeros(len(head.nodes), bool)
-    touched[head.tets[elements]] = True
-    return np.flatnonzero(touched[head.tets].any(1))
-
-
-def _recovery(head, needed, element, weights, tissue):
-    total = csr_array((len(element), len(needed)))
-    for tag in np.unique(tissue[tissue > 0]):
-        own = np.flatnonzero(head.tissue[needed] == tag)
-        tets = head.tets[needed[own]]
-        points = np.flatnonzero(tissue == tag)
-        corners = head.tets[element[points]]
-        used, local = np.unique(corners, return_inverse=True)
-        at_nodes = patch_recovery(head.nodes[tets].mean(1), head.nodes, tets, used)
-        to_points = _rows(points, local.reshape(corners.shape), weights[points], (len(element), len(used)))
-        spread = csr_array((np.ones(len(own)), (np.arange(len(own)), own)), shape=(len(own), len(needed)))
-        total = total + to_points @ (at_nodes @ spread)
-    return csr_array(total)

@@ -5,9 +5,11 @@ from dataclasses import dataclass
 import numpy as np
 
 from ..errors import ConfigError
-from .forms import load_operator, stiffness
-from .linear import SOLVERS, choose_solver
-from .recovery import build_sampler, gradient_weights
+from .forms import assemble
+from .linear import KINDS, choose_solver, make_solver
+from .recovery import gradient_weights
+from .sampling import build_sampler
+from .space import EDGES, build_space
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -18,15 +20,22 @@ class SolverConfig:
     ----------
     kind : str
         ``"auto"``, ``"direct"`` or ``"iterative"``.
+    order : int
+        2: elements of second order in the solver's region, linear ones elsewhere; 1: linear elements, with the
+        gradient recovered tissue by tissue.
+    margin_m : float
+        How far second order reaches beyond the region, m: what happens beside the region counts in it.
     rtol : float
         Largest true residual ||b - K x|| / ||b|| that is accepted.
     memory_bytes : float, optional
         What this process may take, for ``"auto"``; by default what is available.
+    ground : int
+        Node that is held at 0 V; any will do, since only gradients of the potential are used.
 
     Raises
     ------
     ConfigError
-        If `kind` is not known.
+        If `kind` or `order` is not known.
 
     Examples
     --------
@@ -35,12 +44,17 @@ class SolverConfig:
     """
 
     kind: str = "auto"
+    order: int = 2
+    margin_m: float = 8e-3
     rtol: float = 1e-10
     memory_bytes: float | None = None
+    ground: int = 0
 
     def __post_init__(self):
-        if self.kind not in ("auto", *SOLVERS):
-            raise ConfigError(f"solver kind {self.kind!r} is not known; choose auto, {', '.join(SOLVERS)}.")
+        if self.kind not in ("auto", *KINDS):
+            raise ConfigError(f"solver kind {self.kind!r} is not known; choose auto, {', '.join(KINDS)}.")
+        if self.order not in (1, 2):
+            raise ConfigError(f"finite elements of order {self.order!r} are not built; choose 1 or 2.")
 
 
 class FieldSolver:
@@ -54,34 +68,44 @@ class FieldSolver:
     head : Head
     coil : Coil
     config : SolverConfig, optional
+    region : VolumeGrid, optional
+        Where the field is wanted: elements in this cube are of second order, others linear. By default all are of
+        second order, which is right everywhere and takes some eight unknowns for each node.
 
     Attributes
     ----------
+    space : Space
+        The unknowns.
+    kind, reason : str
+        Linear solver, and why it was chosen.
     reports : list of SolveReport
         One for each pose of the last call.
 
     Examples
     --------
-    >>> solver = FieldSolver(load_head("sphere"), load_coil("magstim-70mm"))      # doctest: +SKIP
+    >>> grid = VolumeGrid((0, 0, 0.07))
+    >>> solver = FieldSolver(load_head("sphere"), load_coil("magstim-70mm"), region=grid)  # doctest: +SKIP
     >>> e = solver.at(points_m, [pose], didt=1e6)                                 # doctest: +SKIP
     """
 
-    def __init__(self, head, coil, config=None):
+    def __init__(self, head, coil, config=None, *, region=None):
         self.head, self.coil, self.config = head, coil, config or SolverConfig()
+        self.space = build_space(head, self.config.order, region, self.config.margin_m)
         self.reports = []
         self.kind, self.reason = self.config.kind, "asked for"
         if self.kind == "auto":
-            self.kind, self.reason = choose_solver(len(head.nodes), self.config.memory_bytes)
-        # The node that is held at 0 V; any will do, since only gradients of the potential are used.
-        self._free = np.arange(1, len(head.nodes))
+            self.kind, self.reason = choose_solver(
+                self.space.size, self.config.memory_bytes, self.config.order
+            )
+        self._free = np.delete(np.arange(self.space.size), self.config.ground)
         self._linear = self._load = None
         self._samplers = {}
 
     def _set_up(self):
         if self._linear is None:
-            matrix = stiffness(self.head)[1:, 1:].tocsr()
-            self._linear = SOLVERS[self.kind](matrix, self.config.rtol)
-            self._load = load_operator(self.head)
+            stiffness, self._load = assemble(self.head, self.space)
+            matrix = stiffness[self._free][:, self._free]
+            self._linear = make_solver(self.kind, matrix, self.config.rtol, len(self.head.nodes) - 1)
         return self._linear
 
     def prepare(self, grid):
@@ -94,11 +118,7 @@ class FieldSolver:
         self._set_up()
         self.sampler(grid)
 
-    def dadt(self, poses, didt=1e6):
-        """dA/dt at the nodes, (p, n, 3) V/m."""
-        return np.stack([self.coil.dadt(self.head.nodes, pose, didt) for pose in poses])
-
-    def solve(self, poses, didt=1e6, *, dadt=None):
+    def solve(self, poses, didt=1e6):
         """Potentials of the poses.
 
         Parameters
@@ -106,43 +126,42 @@ class FieldSolver:
         poses : sequence of Pose, length p
         didt : float
             Rate of change of the coil current, A/s.
-        dadt : ndarray (p, n, 3), optional
-            dA/dt at the nodes where it is already known, V/m.
 
         Returns
         -------
-        ndarray (p, n), V
-            Zero at the grounded node.
+        ndarray (p, space.size), V
+            Those of the nodes first (zero at the grounded one), then the bubbles of the edges.
 
         Raises
         ------
         ConvergenceError
             If a true residual stays over the tolerance.
         """
-        linear = self._set_up()
-        dadt = self.dadt(poses, didt) if dadt is None else dadt
-        by_component = dadt.transpose(2, 1, 0).reshape(-1, len(dadt))
-        loads = np.ascontiguousarray((self._load @ by_component)[1:].T)
-        potentials = np.zeros((len(dadt), len(self.head.nodes)))
-        potentials[:, self._free], self.reports = linear.solve(loads)
-        return potentials
+        return self._potentials(self._dadt(poses, didt))
 
     def elements(self, poses, didt=1e6):
-        """E in each element (constant there, without recovery).
+        """Mean E in each element.
 
         Returns
         -------
         ndarray (p, m, 3), V/m
         """
-        dadt = self.dadt(poses, didt)
-        potentials = self.solve(poses, didt, dadt=dadt)
-        tets = self.head.tets
+        dadt = self._dadt(poses, didt)
+        potentials = self._potentials(dadt)
+        tets, second = self.head.tets, self.space.second
         weights = gradient_weights(self.head.nodes, tets)
-        slopes = np.einsum("eik,pei->pek", weights, potentials[:, tets])
-        return -(dadt[:, tets].mean(2) + slopes)
+        field = np.einsum("eik,pei->pek", weights, potentials[:, tets])
+        field += dadt[tets].mean(1).transpose(2, 0, 1)
+        unknowns = self.space.edge_unknowns
+        # At the centre a bubble's slope is the sum of its two ends' slopes, and its mean over the element is 1/5.
+        bubbles = np.where(unknowns >= 0, potentials[:, unknowns], 0)
+        i, j = EDGES.T
+        field[:, second] += np.einsum("eik,pei->pek", weights[second][:, i] + weights[second][:, j], bubbles)
+        field[:, second] += 0.2 * np.where(unknowns[..., None, None] >= 0, dadt[unknowns], 0).sum(1).transpose(2, 0, 1)
+        return -field
 
     def at(self, points_m, poses, didt=1e6):
-        """E at points, recovered tissue by tissue.
+        """E at points: of the element that holds each, recovered tissue by tissue where elements are linear.
 
         Parameters
         ----------
@@ -155,7 +174,7 @@ class FieldSolver:
         ndarray (p, n, 3), V/m; zero outside the head
         """
         points_m = np.ascontiguousarray(points_m, float)
-        return self._field(build_sampler(self.head, points_m), poses, didt)
+        return self._field(build_sampler(self.head, self.space, points_m), poses, didt)
 
     def volumes(self, grid, poses, didt=1e6):
         """E on a volume grid; the sampling operator is made once for a grid.
@@ -176,9 +195,25 @@ class FieldSolver:
     def sampler(self, grid):
         """Sampling operator of a grid, kept for later calls."""
         if grid.id not in self._samplers:
-            self._samplers[grid.id] = build_sampler(self.head, grid.points())
+            self._samplers[grid.id] = build_sampler(self.head, self.space, grid.points())
         return self._samplers[grid.id]
 
     def _field(self, sampler, poses, didt):
-        dadt = self.dadt(poses, didt)
-        return sampler.field(self.solve(poses, didt, dadt=dadt), dadt)
+        dadt = self._dadt(poses, didt)
+        return sampler.field(self._potentials(dadt), dadt)
+
+    def _dadt(self, poses, didt):
+        """Coefficients of dA/dt in the space, (size, 3, p) V/m: poses last, as the sparse products take them."""
+        points = self.space.points()
+        of_pose = (self.space.coefficients(self.coil.dadt(points, pose, didt)) for pose in poses)
+        dadt = np.empty((self.space.size, 3, len(poses)))
+        for k, values in enumerate(of_pose):
+            dadt[:, :, k] = values
+        return dadt
+
+    def _potentials(self, dadt):
+        linear = self._set_up()
+        loads = sum(operator @ dadt[:, k] for k, operator in enumerate(self._load))
+        potentials = np.zeros((dadt.shape[2], self.space.size))
+        potentials[:, self._free], self.reports = linear.solve(np.ascontiguousarray(loads[self._free].T))
+        return potentials

@@ -78,7 +78,7 @@ def test_a_default_and_the_same_value_in_the_file_are_one_thing():
     [
         (
             "[solver]\nknd = 'direct'",
-            "[solver] knd is not a key; did you mean kind? valid keys: kind, rtol, poses_per_shard",
+            "[solver] knd is not a key; did you mean kind? valid keys: kind, order, margin_mm, rtol, poses_per_shard",
         ),
         ("sed = 3", "sed is not a key; did you mean seed? valid keys: name, seed, folder, head"),
         ("[mapers]\nepochs = 3", "[mapers] is not a table; did you mean mappers? valid: name, seed"),

@@ -2,7 +2,9 @@ import numpy as np
 import pytest
 from motorsweep.sim.head import Head
 from motorsweep.sim.mesh_quality import tet_volumes
-from motorsweep.sim.recovery import build_sampler, gradient_weights
+from motorsweep.sim.recovery import gradient_weights
+from motorsweep.sim.sampling import build_sampler
+from motorsweep.sim.space import build_space
 from scipy.spatial import Delaunay
 
 
@@ -34,9 +36,9 @@ def test_shape_gradients_reproduce_a_linear_function(cube):
 
 def test_a_constant_field_is_recovered_exactly_and_both_parts_add_up(cube):
     x = points()
-    sampler = build_sampler(cube, x)
+    sampler = build_sampler(cube, build_space(cube, 1), x)
     slope, constant = np.array([1.0, -2.0, 3.0]), np.array([0.5, 0.25, -1.0])
-    dadt = np.broadcast_to(constant, (1, len(cube.nodes), 3))
+    dadt = np.broadcast_to(constant[:, None], (len(cube.nodes), 3, 1))
     e = sampler.field((cube.nodes @ slope)[None], dadt)
     np.testing.assert_allclose(e[0], np.broadcast_to(-slope - constant, x.shape), atol=1e-10)
 
@@ -44,9 +46,9 @@ def test_a_constant_field_is_recovered_exactly_and_both_parts_add_up(cube):
 def test_the_jump_between_tissues_stays(cube):
     """A potential with a kink at x = 0: 1 V/m on one side, 3 V/m on the other, nothing between."""
     x = points()
-    sampler = build_sampler(cube, x)
+    sampler = build_sampler(cube, build_space(cube, 1), x)
     kinked = np.where(cube.nodes[:, 0] < 0, 1.0, 3.0) * cube.nodes[:, 0]
-    e = sampler.field(kinked[None], np.zeros((1, len(cube.nodes), 3)))[0]
+    e = sampler.field(kinked[None], np.zeros((len(cube.nodes), 3, 1)))[0]
     np.testing.assert_allclose(e[:, 0], np.where(x[:, 0] < 0, -1.0, -3.0), atol=1e-9)
     assert (sampler.tissue == np.where(x[:, 0] < 0, 1, 2)).all()
 
@@ -54,9 +56,9 @@ def test_the_jump_between_tissues_stays(cube):
 def test_recovery_beats_element_gradients_on_a_smooth_field(cube):
     x = points()
     x = x[(np.abs(x) < 0.7).all(1)]
-    sampler = build_sampler(cube, x)
+    sampler = build_sampler(cube, build_space(cube, 1), x)
     potential = (cube.nodes**2).sum(1) / 2
-    e = sampler.field(potential[None], np.zeros((1, len(cube.nodes), 3)))[0]
+    e = sampler.field(potential[None], np.zeros((len(cube.nodes), 3, 1)))[0]
     from motorsweep.sim.volume import locate
 
     element, _ = locate(cube.nodes, cube.tets, x)
@@ -66,8 +68,8 @@ def test_recovery_beats_element_gradients_on_a_smooth_field(cube):
 
 
 def test_outside_the_head_the_field_is_zero(cube):
-    sampler = build_sampler(cube, np.array([[2.0, 0, 0], [0.5, 0, 0]]))
-    e = sampler.field(cube.nodes[:, :1].T.copy(), np.ones((1, len(cube.nodes), 3)))
+    sampler = build_sampler(cube, build_space(cube, 1), np.array([[2.0, 0, 0], [0.5, 0, 0]]))
+    e = sampler.field(cube.nodes[:, :1].T.copy(), np.ones((len(cube.nodes), 3, 1)))
     assert (e[0, 0] == 0).all()
     np.testing.assert_allclose(e[0, 1], [-2, -1, -1], atol=1e-9)
     assert sampler.tissue.tolist() == [0, 2]

@@ -1,0 +1,84 @@
+"""Where the study's coil poses come from: its file of stimuli, or a grid and random poses around the hand knob.
+
+A navigator writes one pose for each stimulus, and the same one again where the coil did not move. A field is solved
+once for each place; the stimuli keep their own order and count, since the responses refer to them.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from ..sim.pose import grid_poses, random_poses, read_poses, unique_poses
+from .identity import hand_knob_mm
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Stimuli:
+    """Stimuli of a pose file.
+
+    Parameters
+    ----------
+    poses : list of Pose
+        Each place once, in the order of first appearance: what is simulated.
+    pose_of : ndarray (s,) of int
+        Place of each stimulus.
+    didt : ndarray (s,) or None
+        Rate of change of the coil current of each stimulus, A/s, where the file has it for all.
+    """
+
+    poses: list
+    pose_of: np.ndarray
+    didt: np.ndarray | None
+
+
+def read_stimuli(config):
+    """Stimuli of the study's pose file.
+
+    Parameters
+    ----------
+    config : StudyConfig
+        With ``[poses] file``.
+
+    Returns
+    -------
+    Stimuli
+    """
+    stimuli = read_poses(config.poses.file, config.poses.section or None)
+    poses, pose_of = unique_poses(stimuli)
+    known = all(stimulus.didt is not None for stimulus in stimuli)
+    didt = np.array([stimulus.didt for stimulus in stimuli], float) if known else None
+    return Stimuli(poses=poses, pose_of=pose_of, didt=didt)
+
+
+def study_poses(config, head):
+    """The study's coil poses: from its file, or grid first and random ones after.
+
+    Parameters
+    ----------
+    config : StudyConfig
+    head : Head
+
+    Returns
+    -------
+    list of Pose
+        No two alike.
+    """
+    if config.poses.file:
+        return read_stimuli(config).poses
+    knob, table = np.array(hand_knob_mm(config)) * 1e-3, config.poses
+    gap = table.distance_mm * 1e-3
+    poses = []
+    if table.grid:
+        poses += grid_poses(head, knob, table.grid, table.spacing_mm * 1e-3, table.angle_deg, gap)
+    if table.random:
+        poses += random_poses(
+            head,
+            knob,
+            table.random,
+            table.random_radius_mm * 1e-3,
+            table.angle_deg,
+            table.random_angle_deg,
+            gap,
+            seed=config.seed,
+        )
+    return poses
