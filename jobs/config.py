@@ -114,8 +114,8 @@ def to_plain(section) -> Any:
 
     Examples
     --------
-    >>> to_plain(SolverTable(kind="direct"))
-    {'kind': 'direct', 'rtol': 1e-10, 'poses_per_shard': 16}
+    >>> to_plain(SolverTable(kind="direct"))["kind"]
+    'direct'
     """
     return json.loads(json.dumps(asdict(section)))
 

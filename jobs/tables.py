@@ -128,7 +128,7 @@ class PosesTable(Table):
 
     def __post_init__(self):
         if self.section and not self.file:
-            raise ValueError(f"section is {self.section!r}, a part of a navigator's file, but there is no file; name it")
+            raise ValueError(f"section is {self.section!r}, part of a navigator's file, but there is no file; give one")
         if self.grid and self.grid % 2 == 0:
             raise ValueError(
                 f"grid is {self.grid}; it must be odd (or 0), as the pose in its middle is the hotspot that the motor "

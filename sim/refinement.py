@@ -3,7 +3,7 @@
 import numpy as np
 
 from .head import Head
-from .space import EDGES, edge_keys
+from .space import edge_keys
 
 _CORNERS = np.array([[0, 4, 5, 6], [1, 4, 7, 8], [2, 5, 7, 9], [3, 6, 8, 9]])
 # The inner octahedron, cut along each of its three diagonals; places 4 to 9 are the middles of `EDGES`.

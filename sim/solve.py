@@ -94,9 +94,7 @@ class FieldSolver:
         self.reports = []
         self.kind, self.reason = self.config.kind, "asked for"
         if self.kind == "auto":
-            self.kind, self.reason = choose_solver(
-                self.space.size, self.config.memory_bytes, self.config.order
-            )
+            self.kind, self.reason = choose_solver(self.space.size, self.config.memory_bytes, self.config.order)
         self._free = np.delete(np.arange(self.space.size), self.config.ground)
         self._linear = self._load = None
         self._samplers = {}

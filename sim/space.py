@@ -48,7 +48,7 @@ class Space:
         return len(self.nodes) + len(self.edges)
 
     def unknowns(self, tets):
-        """Unknowns of every element, (m, 10) int32: corners, then edges in the order of `EDGES`; -1 where there is none."""
+        """Unknowns of every element, (m, 10) int32: corners, then edges in the order of `EDGES`; -1 for none."""
         table = np.full((len(tets), 10), -1, np.int32)
         table[:, :4] = tets
         table[self.second, 4:] = self.edge_unknowns

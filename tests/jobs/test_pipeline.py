@@ -84,8 +84,9 @@ def test_volumes_are_the_fields_of_their_poses(finished):
     volumes = open_volumes(study)
     assert (volumes["status"] == 1).all() and (volumes["residual"] < 1e-10).all()
     head = Head.load(next((study / "cache").glob("head-*.npz")))
-    solver = FieldSolver(head, load_coil("magstim-70mm"))
     grid = VolumeGrid((0, 0, 0.075), 2e-3, 32)
+    solver = FieldSolver(head, load_coil("magstim-70mm"), region=grid)
+    assert volumes.attrs["notes"]["unknowns"] == solver.space.size > len(head.nodes)
     for pose in (0, 7, 11):
         field = solver.volumes(grid, [Pose(volumes["pose_matrix"].values[pose])])[0]
         kept = volumes["e_norm"].isel(pose=pose).values

@@ -41,16 +41,22 @@ def gauss_cube(function):
     return total
 
 
+PAIRS = ((0, 1), (1, 2), (0, 2))
+
+
 def quadratic(c):
     """A polynomial of degree 2 with ten coefficients, and its gradient."""
-    value = lambda x: (  # noqa: E731
-        c[0] + x @ c[1:4] + (x**2) @ c[4:7] + c[7] * x[:, 0] * x[:, 1] + c[8] * x[:, 1] * x[:, 2] + c[9] * x[:, 0] * x[:, 2]
-    )
-    gradient = lambda x: (  # noqa: E731
-        c[1:4]
-        + 2 * x * c[4:7]
-        + np.stack([c[7] * x[:, 1] + c[9] * x[:, 2], c[7] * x[:, 0] + c[8] * x[:, 2], c[8] * x[:, 1] + c[9] * x[:, 0]], 1)
-    )
+
+    def value(x):
+        return c[0] + x @ c[1:4] + (x**2) @ c[4:7] + sum(c[7 + n] * x[:, i] * x[:, j] for n, (i, j) in enumerate(PAIRS))
+
+    def gradient(x):
+        slope = c[1:4] + 2 * x * c[4:7]
+        for n, (i, j) in enumerate(PAIRS):
+            slope[:, i] += c[7 + n] * x[:, j]
+            slope[:, j] += c[7 + n] * x[:, i]
+        return slope
+
     return value, gradient
 
 

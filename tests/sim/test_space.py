@@ -64,7 +64,7 @@ def test_functions_are_continuous_across_the_border_of_the_region(cube, corner):
     faces = cube.tets[:, [[0, 1, 2], [0, 1, 3], [0, 2, 3], [1, 2, 3]]].reshape(-1, 3)
     owner = np.repeat(np.arange(len(cube.tets)), 4)
     ordered = np.sort(faces, axis=1)
-    key, first, count = np.unique(ordered, axis=0, return_index=True, return_counts=True)
+    key, count = np.unique(ordered, axis=0, return_counts=True)
     is_second = np.isin(np.arange(len(cube.tets)), space.second)
     shares = np.random.default_rng(2).dirichlet(np.ones(3), len(key))
     table, checked = space.unknowns(cube.tets), 0
