@@ -9,8 +9,8 @@ from ..sim.pose import Pose
 from ..sim.solve import FieldSolver, SolverConfig
 from ..sim.tissues import BRAIN_TAGS
 from ..sim.volume import VolumeGrid
-from ..zarr_store.ids import content_id
 from ..zarr_store.schema import Status
+from .prepare import head_file
 from .simulate import study_solver
 
 _ELEMENTS_AT_ONCE = 8_000_000  # about a gigabyte while they are computed
@@ -50,7 +50,7 @@ def stored_head(study, volumes):
         If the cache does not hold it any more.
     """
     # The spec as the store keeps it: a folder is enough, without the files that the study file names.
-    path = study.cache / f"head-{content_id(volumes.attrs['config']['head'])}.npz"
+    path = head_file(study, volumes.attrs["config"]["head"])
     head = Head.load(path) if path.exists() else None
     if head is None or head.id != volumes.attrs["head_id"]:
         found = "is gone" if head is None else "is another"

@@ -19,7 +19,12 @@ from .stimuli import study_poses
 
 def head_path(study, config):
     """Where the study keeps its head model, ready to load."""
-    return study.cache / f"head-{content_id(head_spec(config))}.npz"
+    return head_file(study, head_spec(config))
+
+
+def head_file(study, spec):
+    """Where a study keeps the head model of a spec."""
+    return study.cache / f"head-{content_id(plain(spec))}.npz"
 
 
 def study_head(study, config):
@@ -104,6 +109,8 @@ def prepare_volumes(study, config):
             "head_tets": len(head.tets),
             "unknowns": build_space(head, solver.order, grid, solver.margin_mm * 1e-3).size,
             "coil_name": coil.name,
+            "coil_description": coil.description,
+            "coil_didt_max": coil.didt_max,
         },
     )
 

@@ -248,7 +248,7 @@ def _volume_facts(volumes):
     return [
         ("Head", head),
         ("Elements", _elements(volumes)),
-        ("Coil", str(notes.get("coil_name", "unknown"))),
+        ("Coil", ", ".join(filter(None, (str(notes.get("coil_name", "unknown")), notes.get("coil_description"))))),
         ("Poses", poses),
         ("Volumes", f"{n} × {n} × {n} voxels of {abs(axis[1] - axis[0]):.3g} mm; motor mask {mask:,} voxels"),
     ]

@@ -115,10 +115,20 @@ class Coordinator:
                 "their tasks were lost; logs/simulate.log tells why. The same command solves them again."
             )
         prepare_trials(self.study, self.config)
+        self._tell_of_limits(volumes.attrs["notes"])
         seconds = time.monotonic() - began
         return StageResult(
             verb="simulate", unit="poses", done=done - before, skipped=before, failed=failed, seconds=seconds
         )
+
+    def _tell_of_limits(self, notes):
+        limit, asked = notes.get("coil_didt_max"), float(open_trials(self.study)["didt"].max())
+        if limit and asked > limit:
+            self._say(
+                "simulate",
+                f"trials ask for up to {asked * 1e-6:.0f} A/µs, but {notes['coil_name']} reaches "
+                f"{limit * 1e-6:.0f} by its file; check intensities and motor threshold",
+            )
 
     # ---- encode and train --------------------------------------------------------------------------------------
 

@@ -118,6 +118,18 @@ def test_ground_node_order_and_threads_do_not_matter(sphere_head, solver, brain_
     assert np.linalg.norm(alone - e) < 1e-8 * np.linalg.norm(e)
 
 
+def test_table_of_the_coil_is_as_good_as_its_sum(solver, brain_points):
+    class Summed:
+        @staticmethod
+        def dadt(points, pose, didt):
+            return COIL.dadt(points, pose, didt, tolerance=0)
+
+    x = brain_points[:300]
+    truth = FieldSolver(solver.head, Summed, region=REGION).at(x, POSES)
+    for e, t in zip(solver.at(x, POSES), truth):
+        assert np.linalg.norm(e - t) < 1e-6 * np.linalg.norm(t)
+
+
 def test_field_is_linear_in_the_rate_and_does_not_depend_on_the_block(solver, brain_points):
     x = brain_points[:50]
     together = solver.at(x, POSES)
