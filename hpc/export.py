@@ -108,7 +108,7 @@ def field_solver(study, config, volumes):
     """
     head, coil = stored_head(study, volumes), stored_coil(config, volumes)
     notes, spec = volumes.attrs["notes"], volumes.attrs["config"]
-    kind = study_solver(config, int(notes.get("unknowns", len(head.nodes)))).kind
+    kind = study_solver(config, int(notes.get("unknowns", len(head.nodes))), len(head.nodes)).kind
     elements = {"order": 1, "margin_mm": 0.0} | spec.get("elements", {})
     settings = SolverConfig(
         kind=kind, order=elements["order"], margin_m=elements["margin_mm"] * 1e-3, rtol=spec["rtol"]

@@ -198,7 +198,7 @@ class SolverChoice:
     reason: str
 
 
-def study_solver(config, n_unknowns):
+def study_solver(config, n_unknowns, n_nodes):
     """Solver of a study: as asked for, or chosen once by the memory of this machine, for all workers alike.
 
     The machine's whole memory counts, not what is free at the moment, so that a study that goes on later takes the
@@ -207,7 +207,7 @@ def study_solver(config, n_unknowns):
     Parameters
     ----------
     config : StudyConfig
-    n_unknowns : int
+    n_unknowns, n_nodes : int
 
     Returns
     -------
@@ -216,7 +216,7 @@ def study_solver(config, n_unknowns):
     if config.solver.kind != "auto":
         return SolverChoice(kind=config.solver.kind, reason="asked for")
     workers = config.executor.workers or 1
-    kind, reason = choose_solver(n_unknowns, psutil.virtual_memory().total / workers, config.solver.order)
+    kind, reason = choose_solver(n_unknowns, n_nodes, psutil.virtual_memory().total / workers)
     return SolverChoice(kind=kind, reason=reason)
 
 
@@ -252,7 +252,8 @@ def solver_config(config, kind):
     return SolverConfig(kind=kind, order=solver.order, margin_m=solver.margin_mm * 1e-3, rtol=solver.rtol)
 
 
-def memory_per_worker_gb(config, n_unknowns):
-    """Memory that a solving worker takes: factor, operators and a block of poses, GB."""
+def memory_per_worker_gb(config, kind, n_unknowns, n_nodes):
+    """Memory that a solving worker takes: factor (if the solver's kind has one), operators, a block of poses; GB."""
     block = config.solver.poses_per_shard * (n_unknowns * 6 * 8 + config.volume.n**3 * 3 * 8 * 2)
-    return 1.0 + (1.3 * factor_bytes(n_unknowns, config.solver.order) + block + 3000 * n_unknowns) / 1e9
+    factor = 1.1 * factor_bytes(n_unknowns, n_nodes) if kind == "direct" else 0
+    return 0.8 + (factor + block + 2000 * n_unknowns) / 1e9

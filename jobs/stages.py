@@ -98,13 +98,14 @@ class Coordinator:
         prepare_volumes(self.study, self.config)
         volumes = open_volumes(self.study)
         check_responses(self.config, volumes.sizes["pose"])
-        total, unknowns = volumes.sizes["pose"], int(volumes.attrs["notes"]["unknowns"])
+        total, notes = volumes.sizes["pose"], volumes.attrs["notes"]
+        sizes = int(notes["unknowns"]), int(notes["head_nodes"])
         shards = pending_shards(self.study, self.options.retry_failed)
         before = int((volumes["status"].values == int(Status.DONE)).sum())
-        memory = memory_per_worker_gb(self.config, unknowns)
-        solver = study_solver(self.config, unknowns)
+        solver = study_solver(self.config, *sizes)
+        memory = memory_per_worker_gb(self.config, solver.kind, *sizes)
         if shards:
-            self._say("simulate", f"{unknowns:,} unknowns, {solver.kind} solver: {solver.reason}")
+            self._say("simulate", f"{sizes[0]:,} unknowns, {solver.kind} solver: {solver.reason}")
         tasks = shard_tasks(self.study, self.config, shards, solver.kind)
         self._farm("simulate", solve_shard, tasks, "poses", memory, self._record_lost_shard)
         status = open_volumes(self.study)["status"].values
@@ -115,7 +116,7 @@ class Coordinator:
                 "their tasks were lost; logs/simulate.log tells why. The same command solves them again."
             )
         prepare_trials(self.study, self.config)
-        self._tell_of_limits(volumes.attrs["notes"])
+        self._tell_of_limits(notes)
         seconds = time.monotonic() - began
         return StageResult(
             verb="simulate", unit="poses", done=done - before, skipped=before, failed=failed, seconds=seconds

@@ -29,6 +29,7 @@ MU0_OVER_4PI = 1e-7
 """Magnetic constant over 4 pi, T·m/A."""
 
 _WIRE_STEP_M = 5e-3
+_FARTHEST_M = 10.0  # a wire beyond is a damaged file; its length is what memory is asked for
 _FEW = 64  # below this many dipoles the direct sum is as fast as the table; a segment costs as much as ten dipoles
 
 
@@ -97,6 +98,11 @@ class Coil:
                 "everywhere. Repair or remove that dipole."
             )
         lengths = np.linalg.norm(np.diff(self.segments, axis=1), axis=-1) if self.segments.ndim == 3 else np.zeros(1)
+        if len(self.segments) and np.abs(self.segments).max(initial=0) > _FARTHEST_M:
+            raise CoilError(
+                f"coil {self.name!r}: its wire reaches {np.abs(self.segments).max():.3g} m from the coil's centre, "
+                f"farther than any coil is wide ({_FARTHEST_M:g} m). Check the units (.tcd: mm), or repair the file."
+            )
         if self.segments.shape[1:] != (2, 3) or not (np.isfinite(lengths) & (lengths > 0)).all():
             raise CoilError(
                 f"coil {self.name!r}: the wire is {self.segments.shape}, but must be (k, 2, 3), the start and the end "
@@ -156,8 +162,10 @@ class Coil:
         didt : float
             Rate of change of the coil current, A/s. The default, 1e6, is 1 A/µs.
         tolerance : float
-            0 for the exact sum, or a bound from 1e-8 to 1e-2 of the error at any point, as a share of the root mean
-            square of dA/dt over the table's ball around it, which spans a fraction of the distance to the coil.
+            0 for the exact sum, or from 1e-8 to 1e-2: the error at any point, as a share of the root mean square of
+            dA/dt over the table's ball around it, which spans a fraction of the distance to the coil. It is estimated
+            from the last terms of each expansion; sources of high symmetry (rings of alternating dipoles) can break
+            it where they cancel, but not as a share of the largest dA/dt.
             Measured for the Magstim D70 over the nodes of a head, the default 1e-5 leaves 1e-8 in relative L2 and at
             most 4e-7 of the largest dA/dt anywhere. What grad(phi) adds to the field is a projection of dA/dt, so in
             the norm weighted with the conductivity E is off by no more than dA/dt is: nothing beside the elements'
@@ -180,6 +188,8 @@ class Coil:
                 f"dA/dt of coil {self.name!r}: points are {points.shape}, but must be (n, 3) in metres. "
                 "Reshape them; a single point is [[x, y, z]]."
             )
+        if not np.isfinite(didt):
+            raise CoilError(f"dA/dt of coil {self.name!r}: dI/dt is {didt}; give a finite number in A/s.")
         if not (tolerance == 0 or 1e-8 <= tolerance <= 1e-2):
             raise CoilError(
                 f"dA/dt of coil {self.name!r}: the tolerance is {tolerance!r}, but no table of another bound than 1e-8 "

@@ -22,7 +22,7 @@ from .volume_files import read_arrays
 log = logging.getLogger(__name__)
 
 # Raise it when a change here makes another mesh of the same labels.
-MESH_VERSION = 1
+MESH_VERSION = 2
 # Cell sizes relative to grey matter, after facts of the field: thin layers fine, scalp coarse.
 _RELATIVE_SIZE = {1: 1.25, 2: 1.0, 3: 1.0, 4: 1.2, 5: 1.6}
 

@@ -153,7 +153,7 @@ def _checked_affine(labels, affine, path):
     return affine
 
 
-def sphere_labels(radii_m=(0.080, 0.083, 0.089, 0.095), spacing_m=1e-3):
+def sphere_labels(radii_m=(0.080, 0.083, 0.089, 0.095), spacing_m=0.5e-3):
     """Layered sphere: brain (grey matter) and three shells of CSF, bone and scalp.
 
     Parameters
@@ -185,10 +185,11 @@ def sphere_labels(radii_m=(0.080, 0.083, 0.089, 0.095), spacing_m=1e-3):
         )
     half = int(np.ceil(radii_m[-1] / spacing_m)) + 2
     axis = np.arange(-half, half + 1) * spacing_m
-    distance = np.sqrt(axis[:, None, None] ** 2 + axis[:, None] ** 2 + axis**2)
-    labels = np.zeros(distance.shape, np.uint8)
+    square = np.square(axis.astype(np.float32))
+    square = square[:, None, None] + square[:, None] + square
+    labels = np.zeros(square.shape, np.uint8)
     for tag, radius in zip((5, 4, 3, 2), radii_m[::-1]):
-        labels[distance <= radius] = tag
+        labels[square <= radius**2] = tag
     affine = np.diag([spacing_m * 1e3] * 3 + [1.0])
     affine[:3, 3] = axis[0] * 1e3
     return LabelVolume(labels, affine, "layered sphere for verification, not a head")

@@ -12,9 +12,10 @@ import psutil
 
 from ..errors import ConvergenceError, MissingPackageError, MotorsweepError
 
-# Bytes of a MUMPS factor over n^(4/3) for n unknowns of a tetrahedral mesh: 3.1 GB at 320 k nodes of linear elements;
-# 1.7 GB at 254 k and 4.1 GB at 569 k unknowns with second order in a cube.
-_FACTOR_BYTES = {1: 142.0, 2: 105.0}
+# Bytes of a MUMPS factor over n^(4/3) for n unknowns of a tetrahedral mesh. Linear: 3.1 GB at 320 k nodes. Second order
+# in a cube: 1.7 GB at 254 k and 4.1 GB at 569 k unknowns. Everywhere, with some eight unknowns for each node: 0.19 GB at
+# 39 k and 0.59 GB at 77 k, and growing faster, so with a reserve.
+_FACTOR_BYTES = ((1.01, 142.0), (4.0, 100.0), (np.inf, 250.0))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -229,16 +230,14 @@ def make_solver(kind, matrix, rtol, n_nodes):
     return DirectSolver(matrix, rtol) if kind == "direct" else IterativeSolver(matrix, rtol, n_nodes)
 
 
-def choose_solver(n_unknowns, memory_bytes=None, order=2):
+def choose_solver(n_unknowns, n_nodes, memory_bytes=None):
     """Name of the solver for a head, and why.
 
     Parameters
     ----------
-    n_unknowns : int
+    n_unknowns, n_nodes : int
     memory_bytes : float, optional
         Memory that this process may take; what is available by default.
-    order : int
-        Of the elements.
 
     Returns
     -------
@@ -247,23 +246,29 @@ def choose_solver(n_unknowns, memory_bytes=None, order=2):
 
     Examples
     --------
-    >>> choose_solver(100_000, 8e9)[0]
+    >>> choose_solver(100_000, 100_000, 8e9)[0]
     'direct'
     """
     memory = psutil.virtual_memory().available if memory_bytes is None else memory_bytes
-    needed = factor_bytes(n_unknowns, order)
+    needed = factor_bytes(n_unknowns, n_nodes)
     if needed < 0.6 * memory:
         return "direct", f"its factor takes about {needed / 1e9:.1f} GB of {memory / 1e9:.1f}"
     return "iterative", f"a factor would take about {needed / 1e9:.1f} GB of {memory / 1e9:.1f}"
 
 
-def factor_bytes(n_unknowns, order=2):
+def factor_bytes(n_unknowns, n_nodes):
     """Memory of the MUMPS factor, bytes (fitted to measurements, see the constant)."""
-    return _FACTOR_BYTES[order] * n_unknowns ** (4 / 3)
+    constant = next(constant for share, constant in _FACTOR_BYTES if n_unknowns <= share * n_nodes)
+    return constant * n_unknowns ** (4 / 3)
 
 
 def _aij(petsc, matrix):
     n = matrix.shape[0]
+    if matrix.nnz > np.iinfo(petsc.IntType).max:
+        raise MotorsweepError(
+            f"handing a matrix of {n} unknowns to PETSc: its {matrix.nnz} entries are more than this PETSc can count; "
+            "use a coarser mesh, a smaller volume, or a PETSc with 64-bit indices."
+        )
     csr = (matrix.indptr.astype(petsc.IntType), matrix.indices.astype(petsc.IntType), matrix.data)
     a = petsc.Mat().createAIJ((n, n), csr=csr, comm=petsc.COMM_SELF)
     a.assemble()

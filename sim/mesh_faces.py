@@ -10,6 +10,8 @@ import numba
 import numpy as np
 
 # Corners of the face opposite to each corner, normals outward in a positively oriented tetrahedron.
+# A face that many elements name is a fault whatever they are; only so many are compared for equality.
+_TWINS = 64
 _FACES = np.array([[1, 2, 3], [0, 3, 2], [0, 1, 3], [0, 2, 1]])
 
 
@@ -42,6 +44,7 @@ class Faces:
     @classmethod
     def of(cls, tets, n_nodes):
         """Follow the faces of elements whose node indices are all in 0 ... n_nodes - 1."""
+        tets = np.ascontiguousarray(tets, dtype=np.int32)
         root, outer, found, example = _meet(tets, n_nodes, _FACES)
         is_root = root == np.arange(len(root))
         part = (np.cumsum(is_root, dtype=np.int32) - np.int32(1))[root]
@@ -118,7 +121,7 @@ def _join(tets, face, first, end, parent, found, example):
         other, across = face[i] // 8, (face[i] // 2) % 4
         parent[_root(parent, other)] = _root(parent, element)
         last = max(last, other)
-        for j in range(first, i):
+        for j in range(max(first, i - _TWINS), i):
             if twins:
                 break
             twins = tets[face[j] // 8, (face[j] // 2) % 4] == tets[other, across]

@@ -3,6 +3,7 @@
 import numpy as np
 
 from .head import Head
+from .mesh_quality import tet_volumes
 from .space import edge_keys
 
 _CORNERS = np.array([[0, 4, 5, 6], [1, 4, 7, 8], [2, 5, 7, 9], [3, 6, 8, 9]])
@@ -43,8 +44,9 @@ def refine(head, middle=None):
     nodes = np.concatenate([head.nodes, 0.5 * sum(ends) if middle is None else middle(*ends)])
     ten = np.hstack([head.tets, n + inverse.reshape(-1, 6)])
     tets = np.concatenate([ten[:, _CORNERS], _inner(nodes, ten)], axis=1).reshape(-1, 4)
+    tets = oriented_tets(nodes if middle is None else _straight(head, ends), tets)
     tissue, conductivity = np.repeat(head.tissue, 8), np.repeat(head.conductivity, 8)
-    return Head(nodes, _positive(nodes, tets), tissue, conductivity, head.name, head.comment)
+    return Head(nodes, tets, tissue, conductivity, head.name, head.comment)
 
 
 def _inner(nodes, ten):
@@ -55,8 +57,13 @@ def _inner(nodes, ten):
     return np.take_along_axis(ten, cuts.reshape(len(ten), 16), axis=1).reshape(-1, 4, 4)
 
 
-def _positive(nodes, tets):
-    a, b, c, d = (nodes[tets[:, k]] for k in range(4))
-    inverted = np.einsum("ij,ij->i", np.cross(b - a, c - a), d - a) < 0
+def _straight(head, ends):
+    """Nodes as they are without a curve: orientation is a matter of the cuts, and a curve that inverts is a fault."""
+    return np.concatenate([head.nodes, 0.5 * sum(ends)])
+
+
+def oriented_tets(nodes, tets):
+    """Elements with two nodes swapped where their volume would be negative."""
+    inverted = tet_volumes(nodes, tets) < 0
     tets[inverted] = tets[inverted][:, [1, 0, 2, 3]]
     return tets

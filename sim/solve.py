@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ..errors import ConfigError
+from ..errors import ConfigError, InputError
 from .forms import assemble
 from .linear import KINDS, choose_solver, make_solver
 from .recovery import gradient_weights
@@ -55,6 +55,11 @@ class SolverConfig:
             raise ConfigError(f"solver kind {self.kind!r} is not known; choose auto, {', '.join(KINDS)}.")
         if self.order not in (1, 2):
             raise ConfigError(f"finite elements of order {self.order!r} are not built; choose 1 or 2.")
+        if not (0 <= self.margin_m < np.inf and 0 < self.rtol < 1):
+            raise ConfigError(
+                f"solver: a margin of {self.margin_m} m and a tolerance of {self.rtol} cannot be used; give a length "
+                "from 0, and a number between 0 and 1."
+            )
 
 
 class FieldSolver:
@@ -94,7 +99,12 @@ class FieldSolver:
         self.reports = []
         self.kind, self.reason = self.config.kind, "asked for"
         if self.kind == "auto":
-            self.kind, self.reason = choose_solver(self.space.size, self.config.memory_bytes, self.config.order)
+            self.kind, self.reason = choose_solver(self.space.size, len(head.nodes), self.config.memory_bytes)
+        if not 0 <= self.config.ground < len(head.nodes):
+            raise ConfigError(
+                f"solver: ground is node {self.config.ground}, but the head has {len(head.nodes)}, counted from 0; "
+                "any of them will do."
+            )
         self._free = np.delete(np.arange(self.space.size), self.config.ground)
         self._linear = self._load = None
         self._samplers = {}
@@ -172,6 +182,11 @@ class FieldSolver:
         ndarray (p, n, 3), V/m; zero outside the head
         """
         points_m = np.ascontiguousarray(points_m, float)
+        if points_m.ndim != 2 or points_m.shape[1] != 3 or not len(points_m) or not np.isfinite(points_m).all():
+            raise InputError(
+                f"E at points: they are {points_m.shape}, but must be finite numbers (n, 3) in metres; a single point "
+                "is [[x, y, z]]."
+            )
         return self._field(build_sampler(self.head, self.space, points_m), poses, didt)
 
     def volumes(self, grid, poses, didt=1e6):
@@ -203,6 +218,8 @@ class FieldSolver:
     def _dadt(self, poses, didt):
         """Coefficients of dA/dt in the space, (size, 3, p) V/m: poses last, as the sparse products take them."""
         points = self.space.points()
+        if not len(poses):
+            raise InputError("E of coil poses: there is no pose; give one or more.")
         of_pose = (self.space.coefficients(self.coil.dadt(points, pose, didt)) for pose in poses)
         dadt = np.empty((self.space.size, 3, len(poses)))
         for k, values in enumerate(of_pose):

@@ -8,7 +8,7 @@ import numpy as np
 from scipy.spatial import ConvexHull
 
 from .head import Head
-from .refinement import refine
+from .refinement import oriented_tets, refine
 from .tissues import TISSUE_TAGS, conductivity_of
 
 RADII_M = (0.080, 0.083, 0.089, 0.095)
@@ -53,7 +53,7 @@ def layered_sphere(subdivisions=3, radii_m=RADII_M, conductivities=None):
         d, e, f = (triangles + 1 + k * len(directions)).T
         tets += [np.stack(corner, axis=1) for corner in ((a, b, c, f), (a, b, e, f), (a, d, e, f))]
         tags += [np.full(len(triangles), tissue[k])] * 3
-    tets, tags = _outward(nodes, np.concatenate(tets)), np.concatenate(tags)
+    tets, tags = oriented_tets(nodes, np.concatenate(tets)), np.concatenate(tags)
     return Head(nodes, tets, tags, conductivity_of(tags, conductivities), "sphere", "layered sphere for verification")
 
 
@@ -98,10 +98,3 @@ def _icosphere(subdivisions):
         a, b, c = triangles.T
         triangles = np.concatenate([np.stack(t, axis=1) for t in ((a, ab, ca), (b, bc, ab), (c, ca, bc), (ab, bc, ca))])
     return directions, triangles
-
-
-def _outward(nodes, tets):
-    a, b, c, d = (nodes[tets[:, k]] for k in range(4))
-    inverted = np.einsum("ij,ij->i", np.cross(b - a, c - a), d - a) < 0
-    tets[inverted] = tets[inverted][:, [1, 0, 2, 3]]
-    return tets
