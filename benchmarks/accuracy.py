@@ -15,6 +15,7 @@ import numpy as np
 from motorsweep.sim.coil import load_coil
 from motorsweep.sim.head import load_head
 from motorsweep.sim.label_mesh import MeshSizes
+from motorsweep.sim.labels import sphere_labels
 from motorsweep.sim.mesh_quality import boundary_triangles
 from motorsweep.sim.pose import Pose, grid_poses
 from motorsweep.sim.refinement import refine
@@ -79,11 +80,11 @@ def tangential(direction, distance_m, angle_deg):
     return Pose(matrix)
 
 
-def shell_points(count, low, high, top=None):
-    """Points in a shell of the brain, m; only within 35 mm of the top where `top` is set."""
+def shell_points(count, low, high):
+    """Points evenly in the volume of a shell, m."""
     x = np.random.default_rng(0).normal(size=(count, 3))
-    x *= np.random.default_rng(1).uniform(low, high, (count, 1)) / np.linalg.norm(x, axis=1)[:, None]
-    return x if top is None else x[np.linalg.norm(x - [0, 0, top], axis=1) < 0.035]
+    radius = np.random.default_rng(1).uniform(low**3, high**3, (count, 1)) ** (1 / 3)
+    return x * radius / np.linalg.norm(x, axis=1)[:, None]
 
 
 def per_element(solver, points, poses):
@@ -99,7 +100,7 @@ def sphere():
         tangential((0.5, -0.3, 0.8), 0.007, 45),
         tangential((-0.9, 0.2, 0.3), 0.01, 110),
     ]
-    x = shell_points(20_000, 0.03, 0.0785)
+    x = shell_points(20_000, 0.03, 0.0799)
     truth = [sphere_field(x, *device.placed(pose)) for pose in poses]
     print(f"{device.name}, {len(poses)} poses at 4 to 10 mm, E at {len(x)} points of the brain, closed form.\n")
     table("nodes", "mean edge, mm", "linear, per element, %", "linear, recovered, %", "second order, %", "rates")
@@ -115,25 +116,31 @@ def sphere():
 
 
 def voxels():
-    """Layered sphere meshed from 1 mm labels, as a head is: what rough borders cost."""
+    """Layered sphere meshed from labels, as a head is: what rough borders cost."""
     device, grid = coil(), VolumeGrid((0, 0, 0.063))
     poses = [tangential((0, 0, 1), d, a) for d, a in ((0.004, 0), (0.006, 45), (0.01, 100))]
-    near, deep = shell_points(60_000, 0.05, 0.079, 0.08), shell_points(60_000, 0.05, 0.076, 0.08)
-    print("Columns: all points to 1 mm below the border / to 4 mm below it.\n")
-    table("fine edge, mm", "nodes", "linear, recovered, %", "second order in the volume, %")
-    for fine_mm in (4.0, 2.0, 1.5):
-        sizes = MeshSizes(fine_m=fine_mm * 1e-3, coarse_m=max(6.0, 2 * fine_mm) * 1e-3, fine_radius_m=0.04)
-        model = load_head("sphere", sizes=sizes)
-        cells = []
+    x = shell_points(60_000, 0.05, 0.0799)
+    truth, radius = [sphere_field(x, *device.placed(pose)) for pose in poses], np.linalg.norm(x, axis=1)
+    cap = np.linalg.norm(x - [0, 0, 0.08], axis=1) < 0.035
+    print("Points of the brain: whole shell / within 35 mm of the top / those deeper than 1 mm / than 4 mm.\n")
+    table("voxels, mm", "fine edge, mm", "nodes", "linear, recovered, %", "second order in the volume, %")
+    for voxel_mm, fine_mm in ((1.0, 2.0), (0.5, 4.0), (0.5, 2.0), (0.5, 1.5)):
+        sizes = MeshSizes(fine_m=fine_mm * 1e-3, coarse_m=max(6.0, 2 * fine_mm) * 1e-3)
+        model = sphere_of_voxels(voxel_mm, sizes)
+        element, _ = locate(model.nodes, model.tets, x)
+        brain, cells = (element >= 0) & (model.tissue[element] == 2), []
         for config in (SolverConfig(order=1), SolverConfig()):
-            solver = FieldSolver(model, device, config, region=grid)
-            cells.append(
-                " / ".join(
-                    f"{worst(solver.at(x, poses), [sphere_field(x, *device.placed(pose)) for pose in poses]):.2f}"
-                    for x in (near, deep)
-                )
-            )
-        row(fine_mm, len(model.nodes), *cells)
+            field = FieldSolver(model, device, config, region=grid).at(x, poses)
+            parts = brain, brain & cap, brain & cap & (radius < 0.079), brain & cap & (radius < 0.076)
+            cells.append(" / ".join(f"{worst(field, truth, part):.2f}" for part in parts))
+        row(voxel_mm, fine_mm, len(model.nodes), *cells)
+
+
+def sphere_of_voxels(voxel_mm, sizes):
+    labels = sphere_labels(spacing_m=voxel_mm * 1e-3)
+    folder = Path(tempfile.mkdtemp())
+    np.savez(folder / "sphere.npz", labels=labels.labels, affine=labels.affine)
+    return load_head(folder / "sphere.npz", sizes=sizes, hand_knob_m=(0, 0, RADII_M[-1]), cache=folder)
 
 
 # ---- heads ----------------------------------------------------------------------------------------------------------

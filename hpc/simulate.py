@@ -35,6 +35,8 @@ class ShardTask:
         File of `Head.save`.
     coil : str
         As for `load_coil`.
+    coil_id : str
+        Of the coil that the volumes were begun with.
     solver : SolverConfig
     grid : VolumeGrid
     components : bool
@@ -46,6 +48,7 @@ class ShardTask:
     stop: int
     head: str
     coil: str
+    coil_id: str
     solver: SolverConfig
     grid: VolumeGrid
     components: bool = False
@@ -127,7 +130,7 @@ def solve_shard(task):
     -------
     ShardResult
     """
-    solver = _solver(task.head, task.coil, task.solver, task.grid)
+    solver = _solver(task.head, task.coil, task.coil_id, task.solver, task.grid)
     solver.prepare(task.grid)  # here, so that the seconds of a pose are those of a pose
     study = Study(task.study)
     matrices = open_volumes(study)["pose_matrix"].isel(pose=slice(task.start, task.stop)).values
@@ -185,9 +188,15 @@ def _solve_into(rows, where, solver, grid, poses):
 
 
 @lru_cache(maxsize=1)
-def _solver(head, coil, config, grid):
+def _solver(head, coil, coil_id, config, grid):
     """One solver for a worker process: factored at its first shard, used for all others."""
-    return FieldSolver(Head.load(head), load_coil(coil), config, region=grid)
+    loaded = load_coil(coil)
+    if loaded.id != coil_id:
+        raise InputError(
+            f"solving with coil {coil}: its file is not the one that the study was begun with, so its poses would be of "
+            "two coils. Put the old file back, or begin a study of its own."
+        )
+    return FieldSolver(Head.load(head), loaded, config, region=grid)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -239,6 +248,7 @@ def shard_tasks(study, config, shards, solver):
         "study": str(study.folder),
         "head": str(head_path(study, config)),
         "coil": str(config.coil.source),
+        "coil_id": open_volumes(study).attrs["coil_id"],
         "solver": solver_config(config, solver),
         "grid": study_grid(config),
         "components": config.volume.components,

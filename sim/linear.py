@@ -13,8 +13,8 @@ import psutil
 from ..errors import ConvergenceError, MissingPackageError, MotorsweepError
 
 # Bytes of a MUMPS factor over n^(4/3) for n unknowns of a tetrahedral mesh. Linear: 3.1 GB at 320 k nodes. Second order
-# in a cube: 1.7 GB at 254 k and 4.1 GB at 569 k unknowns. Everywhere, with some eight unknowns for each node: 0.19 GB at
-# 39 k and 0.59 GB at 77 k, and growing faster, so with a reserve.
+# in a cube: 1.7 GB at 254 k and 4.1 GB at 569 k unknowns. Everywhere, with some eight unknowns for each node: 0.19 GB
+# at 39 k and 0.59 GB at 77 k, and growing faster, so with a reserve.
 _FACTOR_BYTES = ((1.01, 142.0), (4.0, 100.0), (np.inf, 250.0))
 
 

@@ -33,8 +33,10 @@ POSES = [
 
 
 def brain_points(count=4000):
+    """Points of the brain, evenly in its volume from 30 mm to next to its border."""
     x = np.random.default_rng(0).normal(size=(count, 3))
-    return x * np.random.default_rng(1).uniform(0.03, 0.0785, (count, 1)) / np.linalg.norm(x, axis=1)[:, None]
+    radius = np.random.default_rng(1).uniform(0.03**3, 0.0795**3, (count, 1)) ** (1 / 3)
+    return x * radius / np.linalg.norm(x, axis=1)[:, None]
 
 
 def errors(head, **config):
