@@ -60,6 +60,39 @@ def assemble(head, space):
     return stiffness, load
 
 
+def right_hand_sides(load, dadt):
+    """-∫ sigma dA/dt·grad(v) for many poses: the sum of the products of `load` with the components of dA/dt.
+
+    Parameters
+    ----------
+    load : list of 3 scipy.sparse.csr_array (size, size)
+        As `assemble` gives it.
+    dadt : ndarray (size, 3, p), V/m
+        Coefficients of dA/dt in the space.
+
+    Returns
+    -------
+    ndarray (size, p), A
+    """
+    total = np.zeros((dadt.shape[0], dadt.shape[2]))
+    _add_products(load[0].indptr, load[0].indices, *(matrix.data for matrix in load), dadt, total)
+    return total
+
+
+@numba.njit(parallel=True, cache=True)
+def _add_products(start, columns, x, y, z, dadt, total):
+    # In one pass: the three matrices have one pattern, and the components of a pose lie side by side.
+    for row in numba.prange(len(start) - 1):
+        for place in range(start[row], start[row + 1]):
+            column = columns[place]
+            for pose in range(total.shape[1]):
+                total[row, pose] += (
+                    x[place] * dadt[column, 0, pose]
+                    + y[place] * dadt[column, 1, pose]
+                    + z[place] * dadt[column, 2, pose]
+                )
+
+
 def _stars(unknowns, size):
     """Elements around each unknown, in compressed rows: start (size + 1,) and elements."""
     flat = unknowns.ravel()

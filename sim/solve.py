@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from ..errors import ConfigError, InputError
-from .forms import assemble
+from .forms import assemble, right_hand_sides
 from .linear import KINDS, choose_solver, make_solver
 from .recovery import gradient_weights
 from .sampling import build_sampler
@@ -228,7 +228,7 @@ class FieldSolver:
 
     def _potentials(self, dadt):
         linear = self._set_up()
-        loads = sum(operator @ dadt[:, k] for k, operator in enumerate(self._load))
+        loads = right_hand_sides(self._load, dadt)
         potentials = np.zeros((dadt.shape[2], self.space.size))
         potentials[:, self._free], self.reports = linear.solve(np.ascontiguousarray(loads[self._free].T))
         return potentials

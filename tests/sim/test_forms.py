@@ -3,7 +3,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from motorsweep.sim.forms import assemble
+from motorsweep.sim.forms import assemble, right_hand_sides
 from motorsweep.sim.head import Head
 from motorsweep.sim.space import EDGES, build_space
 from motorsweep.sim.volume import VolumeGrid
@@ -118,6 +118,14 @@ def test_a_gradient_as_vector_potential_is_cancelled_by_the_potential(box):
     expected = held(space, psi)[:, 0]
     expected[: len(box.nodes)] -= expected[0]
     np.testing.assert_allclose(found, expected, atol=1e-10)
+
+
+def test_right_hand_sides_of_many_poses_are_the_sums_of_three_products(box):
+    space = build_space(box, 2)
+    _, load = assemble(box, space)
+    dadt = np.random.default_rng(0).normal(size=(space.size, 3, 5))
+    expected = sum(load[k] @ dadt[:, k] for k in range(3))
+    np.testing.assert_allclose(right_hand_sides(load, dadt), expected, atol=1e-14)
 
 
 def test_bits_do_not_depend_on_the_number_of_threads(box):
