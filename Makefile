@@ -32,7 +32,7 @@ format: setup-dev  ## mend style and format
 	.venv/bin/ruff check --fix .
 	.venv/bin/ruff format .
 
-setup:  ## only the set-up, in .venv (EXTRAS='eeg view cluster' for more)
+setup:  ## only the set-up, in .venv (EXTRAS='eeg view cluster' for more; view draws poses)
 	@./setup.sh $(EXTRAS)
 
 setup-dev:

@@ -10,6 +10,7 @@ from ..sim.solve import FieldSolver, SolverConfig
 from ..sim.tissues import BRAIN_TAGS
 from ..sim.volume import VolumeGrid
 from ..zarr_store.schema import Status
+from ..zarr_store.trials import open_trials
 from .prepare import head_file
 from .simulate import study_solver
 
@@ -114,6 +115,30 @@ def field_solver(study, config, volumes):
         kind=kind, order=elements["order"], margin_m=elements["margin_mm"] * 1e-3, rtol=spec["rtol"]
     )
     return FieldSolver(head, coil, settings, region=stored_grid(volumes))
+
+
+def stored_trials(study):
+    """The trials of a study, for `write_e_matrix`: which pose each has, its dI/dt and its responses.
+
+    Parameters
+    ----------
+    study : Study
+
+    Returns
+    -------
+    dict or None
+        ``pose`` (t,) int; ``didt`` (t,), A/s; ``response`` (t, k), V; ``muscle`` (k,); None where there are no trials
+        yet.
+    """
+    if not study.trials.exists():
+        return None
+    trials = open_trials(study)
+    return {
+        "pose": trials["pose_index"].values,
+        "didt": trials["didt"].values,
+        "response": trials["response"].transpose("trial", "muscle").values,
+        "muscle": [str(name) for name in trials["muscle"].values],
+    }
 
 
 def check_pose(volumes, pose, *, done=True):

@@ -94,6 +94,8 @@ def trials_spec(config, left_out=()):
     responses = {"synthetic": plain(config.responses.synthetic), "muscles": list(config.responses.muscles)}
     if config.responses.file:
         responses = {"file": file_hash(config.responses.file)}
+    if config.responses.file and config.poses.file:
+        responses["numbering"] = "markers"  # untracked ones count, which they once did not
     stimulation = plain(config.stimulation)
     if config.responses.file:
         # The file's own trials count, not the designed ones.

@@ -4,6 +4,7 @@ import numpy as np
 
 from ..errors import InputError, StoreError
 from ..sim.coil import check_coil_outside, load_coil
+from ..sim.coil_clearance import check_grids_hold_head
 from ..sim.head import Head, load_head
 from ..sim.label_mesh import MeshSizes
 from ..sim.space import build_space
@@ -73,7 +74,7 @@ def prepare_volumes(study, config):
     Raises
     ------
     PoseError
-        If a pose puts the coil into the head.
+        If a pose puts the coil into the head or far from it, or the head reaches out of the coil's sampled field.
     StoreError, GridMismatchError
         If the store belongs to another study file.
     """
@@ -83,10 +84,13 @@ def prepare_volumes(study, config):
     if study.volumes.exists():
         held = open_volumes(study)
         matrices, tissue = held["pose_matrix"].values, held["tissue"].values
+        notes = held.attrs.get("notes", {})
     else:
         poses = study_poses(config, head)
-        check_coil_outside(coil, poses, head)
+        check_coil_outside(coil, poses, head, from_grid=not config.poses.file)
+        check_grids_hold_head(coil, poses, head)
         matrices, tissue = np.stack([pose.matrix for pose in poses]), _tissue(head, grid)
+        notes = _notes(head, coil, poses, build_space(head, solver.order, grid, solver.margin_mm * 1e-3).size)
     create_volumes(
         study,
         grid=grid,
@@ -102,17 +106,25 @@ def prepare_volumes(study, config):
         tissue=tissue,
         motor_mask=_motor_mask(config, grid, tissue),
         components=config.volume.components,
-        notes={
-            "head_name": head.name,
-            "head_comment": head.comment,
-            "head_nodes": len(head.nodes),
-            "head_tets": len(head.tets),
-            "unknowns": build_space(head, solver.order, grid, solver.margin_mm * 1e-3).size,
-            "coil_name": coil.name,
-            "coil_description": coil.description,
-            "coil_didt_max": coil.didt_max,
-        },
+        notes=notes,
     )
+
+
+def _notes(head, coil, poses, unknowns):
+    """What the store tells of its making; poses of a file have name and number of their first marker."""
+    notes = {
+        "head_name": head.name,
+        "head_comment": head.comment,
+        "head_nodes": len(head.nodes),
+        "head_tets": len(head.tets),
+        "unknowns": unknowns,
+        "coil_name": coil.name,
+        "coil_description": coil.description,
+        "coil_didt_max": coil.didt_max,
+    }
+    if all(pose.number is not None for pose in poses):
+        notes |= {"pose_names": [pose.name for pose in poses], "pose_markers": [pose.number for pose in poses]}
+    return notes
 
 
 def check_same_volumes(study, spec):

@@ -193,8 +193,8 @@ def _solver(head, coil, coil_id, config, grid):
     loaded = load_coil(coil)
     if loaded.id != coil_id:
         raise InputError(
-            f"solving with coil {coil}: its file is not the one that the study was begun with, so its poses would be of "
-            "two coils. Put the old file back, or begin a study of its own."
+            f"solving with coil {coil}: its file is not the one that the study was begun with, so its poses would be "
+            "of two coils. Put the old file back, or begin a study of its own."
         )
     return FieldSolver(Head.load(head), loaded, config, region=grid)
 

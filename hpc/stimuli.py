@@ -8,27 +8,27 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ..sim.pose import grid_poses, random_poses, read_poses, unique_poses
+from ..sim.pose import grid_poses, random_poses, read_markers, unique_poses
 from .identity import hand_knob_mm
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Stimuli:
-    """Stimuli of a pose file.
+    """Stimuli of a pose file, numbered as its markers are, those without a pose included.
 
     Parameters
     ----------
     poses : list of Pose
         Each place once, in the order of first appearance: what is simulated.
     pose_of : ndarray (s,) of int
-        Place of each stimulus.
-    didt : ndarray (s,) or None
-        Rate of change of the coil current of each stimulus, A/s, where the file has it for all.
+        Place of each stimulus; -1 where the coil was not tracked.
+    didt : ndarray (s,)
+        Rate of change of the coil current of each stimulus, A/s; NaN where the file does not have it.
     """
 
     poses: list
     pose_of: np.ndarray
-    didt: np.ndarray | None
+    didt: np.ndarray
 
 
 def read_stimuli(config):
@@ -43,10 +43,12 @@ def read_stimuli(config):
     -------
     Stimuli
     """
-    stimuli = read_poses(config.poses.file, config.poses.section or None)
-    poses, pose_of = unique_poses(stimuli)
-    known = all(stimulus.didt is not None for stimulus in stimuli)
-    didt = np.array([stimulus.didt for stimulus in stimuli], float) if known else None
+    markers = read_markers(config.poses.file, config.poses.section or None)
+    tracked = np.array([marker is not None for marker in markers])
+    poses, index = unique_poses(marker for marker in markers if marker is not None)
+    pose_of = np.full(len(markers), -1)
+    pose_of[tracked] = index
+    didt = np.array([np.nan if marker is None or marker.didt is None else marker.didt for marker in markers])
     return Stimuli(poses=poses, pose_of=pose_of, didt=didt)
 
 

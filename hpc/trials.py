@@ -22,6 +22,7 @@ from .identity import hand_knob_mm, trials_spec
 from .stimuli import read_stimuli
 
 _PEAK_PERCENTILE = 99.9
+_NAMED_AT_MOST = 5
 
 
 def design_trials(n_poses, n_grid, trials, seed):
@@ -138,8 +139,10 @@ def hotspot_pose(config, volumes):
 def _peak(study, volumes, pose):
     """Largest |E| (99.9th percentile) in the brain within the mask at 1 A/µs, V/m."""
     if int(volumes["status"].values[pose]) != int(Status.DONE):
+        reason = str(volumes["reason"].values[pose]).rstrip(". ")
+        told = f" ({reason})" if reason else ""
         raise InputError(
-            f"making the trials: pose {pose}, the hotspot that the motor threshold refers to, has no field. "
+            f"making the trials: pose {pose}, the hotspot that the motor threshold refers to, has no field{told}. "
             "Try it again with `simulate --retry-failed`, or give [stimulation] rmt_a_per_us and other poses."
         )
     seen = volumes["motor_mask"].values & np.isin(volumes["tissue"].values, BRAIN_TAGS)
@@ -201,7 +204,8 @@ def check_responses(config, n_poses):
     Returns
     -------
     ResponseTable or None
-        Its pose numbers are those of the volumes; its dI/dt is the navigator's where the table has none.
+        Its pose numbers are those of the volumes, -1 where the navigator did not see the coil; its dI/dt is the
+        navigator's where the table has none.
 
     Raises
     ------
@@ -213,15 +217,9 @@ def check_responses(config, n_poses):
     stimuli = read_stimuli(config) if config.poses.file else None
     table = read_responses(config.responses.file, len(stimuli.pose_of) if stimuli else n_poses)
     if stimuli:
-        didt = table.didt
-        if didt is None and table.intensity_percent_rmt is None and stimuli.didt is not None:
-            didt = stimuli.didt[table.pose_index]
-        table = replace(table, pose_index=stimuli.pose_of[table.pose_index], didt=didt)
-    if table.didt is None and table.intensity_percent_rmt is None:
-        raise InputError(
-            f"{config.responses.file}: has neither a column didt_a_per_us nor intensity_percent_rmt, and the poses "
-            "carry no dI/dt, so the field of its trials is not known; add one of them."
-        )
+        table = _at_stimuli(config, table, stimuli)
+    elif table.didt is None and table.intensity_percent_rmt is None:
+        raise _no_intensity(config, "the poses of a grid have no dI/dt")
     wanted = config.mappers.synergies
     if wanted > len(table.muscles) and set(config.mappers.connections) & {"synergy", "both"}:
         raise InputError(
@@ -231,12 +229,47 @@ def check_responses(config, n_poses):
     return table
 
 
+def _at_stimuli(config, table, stimuli):
+    """The table with the places of its stimuli, and their dI/dt where it has no intensity of its own."""
+    markers = table.pose_index
+    seen = stimuli.pose_of[markers] >= 0
+    if not seen.any():
+        raise InputError(
+            f"{config.responses.file}: all {len(markers)} trials belong to markers of {config.poses.file} that have no "
+            "pose, so there is nothing to learn from. Check the column 'pose' (markers are counted from 0)."
+        )
+    didt = table.didt
+    if didt is None and table.intensity_percent_rmt is None:
+        didt = stimuli.didt[markers]
+        asked = np.unique(markers[seen])
+        unknown = asked[np.isnan(stimuli.didt[asked])]
+        if len(unknown):
+            named = ", ".join(map(str, unknown[:_NAMED_AT_MOST]))
+            more = f" and {len(unknown) - _NAMED_AT_MOST} more" if len(unknown) > _NAMED_AT_MOST else ""
+            has, marker = ("have", "markers") if len(unknown) > 1 else ("has", "marker")
+            raise _no_intensity(
+                config,
+                f"{len(unknown)} of {len(asked)} stimuli that are asked for {has} no dI/dt ({marker} {named}{more})",
+            )
+    return replace(table, pose_index=stimuli.pose_of[markers], didt=didt)
+
+
+def _no_intensity(config, found):
+    return InputError(
+        f"{config.responses.file}: has neither a column didt_a_per_us nor intensity_percent_rmt, and {found}, so the "
+        "field of its trials is not known; add one of the columns, or leave such trials out."
+    )
+
+
 def _measured(config, n_poses, rmt):
     table = check_responses(config, n_poses)
+    seen = table.pose_index >= 0
     didt, intensity = table.didt, table.intensity_percent_rmt
     didt = intensity / 100 * rmt * 1e6 if didt is None else didt
     intensity = didt / (rmt * 1e6) * 100 if intensity is None else intensity
-    return _dataset(table.pose_index, intensity, didt, table.response, table.muscles)
+    dataset = _dataset(table.pose_index[seen], intensity[seen], didt[seen], table.response[seen], table.muscles)
+    dataset.attrs["left_out_trials"] = int((~seen).sum())
+    return dataset
 
 
 def _dataset(pose_index, intensity, didt, response, muscles):

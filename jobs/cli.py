@@ -8,8 +8,11 @@ commands that need it.
 import errno
 import json
 import os
+import re
 import signal
 import sys
+import warnings
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -17,7 +20,7 @@ from cyclopts import App, CycloptsError, Group, Parameter
 
 from .. import __version__
 from ..errors import ConfigError, InputError, MissingPackageError, MotorsweepError
-from .options import RunOptions
+from .options import RunOptions, WholeNumber
 
 DONE, FAILED, USAGE, INTERRUPTED, TERMINATED = 0, 1, 2, 130, 143
 STOPPED = "stopped; nothing that was computed is lost: the same command goes on"
@@ -181,14 +184,14 @@ def show(study: Path, which: str, *, out: Path | None = None, facts: bool = Fals
     which
         The run's id, as in the results' `run_id`; or the number of a pose (fewer than 8 digits).
     out
-        The picture of a pose, a PNG; by default in the study's folder, under exports.
+        The picture of a pose, a PNG; by default in the study's folder, under exports, if this machine can draw.
     facts
         Of a pose only the facts, no picture.
     json
         Print JSON, for scripts.
     """
     folder = _folder(study)
-    if which.isdecimal() and len(which) < 8:
+    if re.fullmatch(r"-?[0-9]{1,7}", which):
         return _print_answer(_pipeline().show_pose(study, int(which), out, picture=not facts), json)
     return _print_answer(_pipeline().show(folder, which), json)
 
@@ -198,9 +201,9 @@ def export(
     study: Path,
     *,
     format: Literal["msh", "nii.gz", "vtu", "e_matrix"],
-    pose: int | None = None,
+    pose: WholeNumber = None,
     poses: str | None = None,
-    of: Literal["motor_mask", "brain", "elements"] = "motor_mask",
+    of: Literal["motor_mask", "brain", "elements"] | None = None,
     components: bool = False,
     didt: float = 1.0,
     out: Path | None = None,
@@ -216,13 +219,14 @@ def export(
     study
         The study's TOML file, or its folder.
     format
-        msh, vtu: E in the head's elements, solved again. nii.gz: the stored volume. e_matrix: |E|, stimuli x columns.
+        msh, vtu: E in the head's elements, solved again. nii.gz: the stored volume. e_matrix: |E|, poses x columns.
     pose
         The pose, by its number.
     poses
         START:STOP, for e_matrix; by default all poses that are done.
     of
-        Columns of e_matrix: voxels (from the store), or the brain's elements in the cube (solved again).
+        Columns of e_matrix: voxels from the store (motor_mask by default), or the brain's elements in the cube (solved
+        again).
     components
         E along x, y, z: in place of |E| in nii.gz, beside it in e_matrix.
     didt
@@ -284,7 +288,8 @@ def call(arguments: list[str], debug: bool = False) -> int:
         See the module's docstring. A bug of the program is raised as it is.
     """
     try:
-        return app(arguments, exit_on_error=False, result_action="return_value") or DONE
+        with _warnings_as_lines(debug):
+            return app(arguments, exit_on_error=False, result_action="return_value") or DONE
     except CycloptsError:
         return USAGE  # cyclopts has printed what was wrong, and what may have been meant
     except KeyboardInterrupt as stop:
@@ -305,6 +310,25 @@ def call(arguments: list[str], debug: bool = False) -> int:
         advice = "; make room, then give the same command again" if error.errno == errno.ENOSPC else ""
         print(f"motorsweep: {error}{advice}", file=sys.stderr)
         return FAILED
+
+
+@contextmanager
+def _warnings_as_lines(debug):
+    """Warnings that are meant for the user (UserWarning) as one line each, once; the others, and to debug, as ever."""
+    before, told = warnings.showwarning, set()
+
+    def show(message, category, *place, **named):
+        if debug or not issubclass(category, UserWarning):
+            before(message, category, *place, **named)
+        elif str(message) not in told:
+            told.add(str(message))
+            print(f"motorsweep: {message}", file=sys.stderr)
+
+    warnings.showwarning = show
+    try:
+        yield
+    finally:
+        warnings.showwarning = before
 
 
 class _Terminated(KeyboardInterrupt):

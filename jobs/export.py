@@ -1,9 +1,7 @@
 """The command ``export``: fields of a study's poses as files of other programs."""
 
 import math
-import re
 import time
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -11,18 +9,16 @@ from pathlib import Path
 import numpy as np
 
 from ..errors import ConfigError, InputError
-from ..hpc.events import Progress, StageEvent, TaskEvent
-from ..hpc.export import check_pose, element_fields, elements_in_cube, field_solver, stored_grid
-from ..sim.field_files import e_fields, write_e_matrix, write_field_msh, write_nifti, write_vtu
-from ..sim.tissues import BRAIN_TAGS
-from ..zarr_store.schema import Status
+from ..hpc.export import check_pose, element_fields, field_solver, stored_grid
+from ..sim.field_files import e_fields, write_field_msh, write_nifti, write_vtu
 from ..zarr_store.study import Study
 from ..zarr_store.volumes import open_volumes, read_volumes
 from .config import load_study_config
+from .destination import check_destination
+from .export_matrix import chosen_poses, export_matrix, stored_variable
 
 SUFFIXES = {"msh": (".msh",), "vtu": (".vtu",), "nii.gz": (".nii.gz", ".nii"), "e_matrix": (".hdf5", ".h5")}
 COLUMNS = ("motor_mask", "brain", "elements")
-_BLOCK = 8  # poses that are read at once
 
 
 class OpenedStudy:
@@ -113,7 +109,7 @@ class Exported:
 
 
 def export_study(
-    given, kind, *, pose=None, poses=None, of="motor_mask", components=False, didt_a_per_us=1.0, out=None, quiet=False
+    given, kind, *, pose=None, poses=None, of=None, components=False, didt_a_per_us=1.0, out=None, quiet=False
 ):
     """Write fields of a study to a file.
 
@@ -128,10 +124,11 @@ def export_study(
         For one pose.
     poses : str, optional
         ``"START:STOP"``, for e_matrix; all by default.
-    of : {"motor_mask", "brain", "elements"}
-        Columns of e_matrix: voxels of the motor mask or of the brain, or elements of the brain in the cube.
+    of : {"motor_mask", "brain", "elements"}, optional
+        Columns of e_matrix: voxels of the motor mask (default) or of the brain, or elements of the brain in the cube.
     components : bool
-        E along x, y, z in place of |E| (nii.gz), or beside it (e_matrix); from the store only if it holds them.
+        E along x, y, z in place of |E| (nii.gz), or beside it (e_matrix); from the store only if it holds them. The
+        meshes have them always.
     didt_a_per_us : float
         Rate of change of the coil current, A/µs; the fields are proportional to it.
     out : path-like, optional
@@ -146,35 +143,55 @@ def export_study(
     Raises
     ------
     InputError
-        For what cannot be exported: no such pose, no field yet, another suffix; it says what to do.
+        For what cannot be exported: no such pose, no field yet, another suffix, a place that cannot be written or holds
+        a file of the study; it says what to do.
 
     Examples
     --------
     >>> export_study("studies/quick", "msh", pose=3).path                             # doctest: +SKIP
     """
     began = time.monotonic()
-    _check_request(kind, pose, poses, of, didt_a_per_us, out)
-    opened = OpenedStudy(given)
+    _check_request(kind, pose, poses, of, components, didt_a_per_us, out)
+    opened, of = OpenedStudy(given), of or COLUMNS[0]
     out = Path(out) if out else opened.study.exports / _default_name(kind, pose, poses, of, components, didt_a_per_us)
     common = {"path": str(out), "format": kind, "didt_a_per_us": didt_a_per_us}
     if kind == "e_matrix":
-        told = _export_matrix(opened, out, pose, poses, of, components, didt_a_per_us, quiet)
+        chosen, skipped = chosen_poses(opened.volumes, pose, poses)
+        check_destination(out, opened, "export")
+        told = export_matrix(opened, out, chosen, of, components, didt_a_per_us, quiet)
+        told |= {"poses": chosen.tolist(), "skipped": skipped}
     else:
         check_pose(opened.volumes, pose)
+        check_destination(out, opened, "export")
         writer = _export_image if kind == "nii.gz" else _export_mesh
-        told = {"poses": [pose], **writer(opened, out, pose, components, didt_a_per_us)}
+        told = {"poses": [pose], "facts": {}, **writer(opened, out, pose, components, didt_a_per_us)}
+    told["facts"] |= _beyond_the_coil(opened.volumes, didt_a_per_us)
     return Exported(**common, **told, seconds=time.monotonic() - began)
 
 
-def _check_request(kind, pose, poses, of, didt, out):
+def _beyond_the_coil(volumes, didt):
+    notes = volumes.attrs["notes"]
+    limit = notes.get("coil_didt_max")
+    if not limit or abs(didt) * 1e6 <= limit * (1 + 1e-9):
+        return {}
+    return {"beware": f"{notes['coil_name']} reaches {limit * 1e-6:.4g} A/us by its file; {didt:g} A/us is beyond it"}
+
+
+def _check_request(kind, pose, poses, of, components, didt, out):
     if kind not in SUFFIXES:
         raise InputError(f"export: format {kind!r} is not known; choose {', '.join(SUFFIXES)}.")
-    if of not in COLUMNS:
+    if of is not None and of not in COLUMNS:
         raise InputError(f"export: columns of {of!r} are not known; choose {', '.join(COLUMNS)}.")
     if not (math.isfinite(didt) and didt != 0):
         raise InputError(f"export: dI/dt is {didt} A/us; give a number that is not 0, such as 1.")
     if kind != "e_matrix" and (pose is None or poses is not None):
         raise InputError(f"export: a file of format {kind} holds one pose; name it with --pose, e.g. --pose 0.")
+    if kind != "e_matrix" and of is not None:
+        raise InputError(
+            f"export: --of chooses the columns of e_matrix; a file of format {kind} has none, so leave it out."
+        )
+    if kind in ("msh", "vtu") and components:
+        raise InputError(f"export: a file of format {kind} holds E along x, y and z always; leave --components out.")
     if pose is not None and poses is not None:
         raise InputError("export: give --pose for one pose, or --poses START:STOP for many, not both.")
     if out is not None and not str(out).endswith(SUFFIXES[kind]):
@@ -190,7 +207,7 @@ def _default_name(kind, pose, poses, of, components, didt):
     if kind == "e_matrix":
         words = [f"e_matrix-{of}", *words] + ([f"poses-{poses.replace(':', '-')}"] if poses else [])
     words += ["components"] if components and kind in ("nii.gz", "e_matrix") else []
-    words += [f"{didt:g}A-per-us"] if didt != 1 else []
+    words += [f"{'minus-' if didt < 0 else ''}{abs(didt):g}A-per-us"] if didt != 1 else []
     return "-".join(words) + SUFFIXES[kind][0]
 
 
@@ -210,107 +227,10 @@ def _solve_facts(solver):
 
 
 def _export_image(opened, out, pose, components, didt):
-    values = read_volumes(opened.study, [pose], _stored_variable(opened.volumes, components))[0]
+    values = read_volumes(opened.study, [pose], stored_variable(opened.volumes, components))[0]
     values = np.moveaxis(values, 0, -1) if components else values
     space = "mni" if opened.volumes.attrs.get("frame") == "MNI" else "scanner"
     name, scale = ("E", didt) if components else ("|E|", abs(didt))
     grid, units = stored_grid(opened.volumes), f"V/m at {didt:g} A/us"
     write_nifti(out, grid, values * np.float32(scale), units=units, name=name, space=space)
     return {"content": f"{name} (V/m) in {grid.n**3:,} voxels"}
-
-
-def _stored_variable(volumes, components):
-    if not components:
-        return "e_norm"
-    if "e_field" not in volumes:
-        raise InputError(
-            "export: the study keeps |E| only, so its components are not there; export to msh or vtu (or e_matrix of "
-            "elements), which solves again, or simulate a study with components = true in [volume]."
-        )
-    return "e_field"
-
-
-def _export_matrix(opened, out, pose, poses, of, components, didt, quiet):
-    chosen, skipped = _chosen_poses(opened.volumes, pose, poses)
-    matrices = opened.volumes["pose_matrix"].values[chosen]
-    notes = opened.volumes.attrs["notes"]
-    named = {"study": str(opened.study.folder), "head": notes["head_name"], "coil": notes["coil_name"]}
-    common = {"poses": matrices, "numbers": chosen, "didt": didt * 1e6, "notes": named}
-    with _progress(len(chosen), quiet) as advance:
-        if of == "elements":
-            what, facts = _matrix_of_elements(opened, out, matrices, components, didt, advance, common)
-        else:
-            what, facts = _matrix_of_voxels(opened, out, chosen, of, components, didt, advance, common)
-    content = f"|E|{' and its components' if components else ''} (V/m), {len(chosen)} stimuli x {what}"
-    return {"poses": chosen.tolist(), "skipped": skipped, "content": content, "facts": facts}
-
-
-def _chosen_poses(volumes, pose, poses):
-    """Poses asked for that are done, and those that are not; one pose alone must be."""
-    if pose is not None:
-        check_pose(volumes, pose)
-        return np.array([pose]), []
-    count = volumes.sizes["pose"]
-    asked = np.arange(count)
-    if poses is not None:
-        found = re.fullmatch(r"(\d*):(\d*)", poses)
-        start, stop = (int(text) if text else None for text in found.groups()) if found else (None, None)
-        asked = asked[slice(start, stop)] if found else asked[:0]
-        if not len(asked) or (stop or 0) > count:
-            raise InputError(
-                f"export: --poses {poses} names no range of this study's poses 0 to {count - 1}; give START:STOP with "
-                f"STOP at most {count}, such as 0:{min(10, count)}."
-            )
-    done = volumes["status"].values[asked] == int(Status.DONE)
-    if not done.any():
-        raise InputError(
-            f"export: none of the {len(asked)} poses asked for has a field; `motorsweep simulate STUDY.toml` solves "
-            "them, `motorsweep status STUDY --failed` tells what failed."
-        )
-    return asked[done], asked[~done].tolist()
-
-
-def _matrix_of_voxels(opened, out, chosen, of, components, didt, advance, common):
-    volumes, grid = opened.volumes, stored_grid(opened.volumes)
-    variable = _stored_variable(volumes, components)
-    tissue = volumes["tissue"].values
-    mask = volumes["motor_mask"].values.astype(bool) if of == "motor_mask" else np.isin(tissue, BRAIN_TAGS)
-
-    def rows():
-        for start in range(0, len(chosen), _BLOCK):
-            block = read_volumes(opened.study, chosen[start : start + _BLOCK], variable)
-            values = block[..., mask] * np.float32(didt if components else abs(didt))
-            yield np.moveaxis(values, 1, 2) if components else values
-            advance(len(block))
-
-    points_m = grid.points().reshape(*grid.shape, 3)[mask]
-    columns = {"columns": np.argwhere(mask), "points_m": points_m, "tissue": tissue[mask], "affine": grid.affine()}
-    write_e_matrix(out, rows(), **columns, **common)
-    return f"{int(mask.sum()):,} voxels of the {of.replace('_', ' ')}", {}
-
-
-def _matrix_of_elements(opened, out, matrices, components, didt, advance, common):
-    solver = opened.solver
-    head, elements = solver.head, elements_in_cube(solver.head, stored_grid(opened.volumes))
-    reports = []
-
-    def rows():
-        for e in element_fields(solver, matrices, elements, didt=didt * 1e6):
-            reports.extend(solver.reports)
-            yield e if components else np.linalg.norm(e, axis=2)
-            advance(len(e))
-
-    centres_m = head.nodes[head.tets[elements]].mean(1)
-    columns = {"columns": elements, "points_m": centres_m, "tissue": head.tissue[elements]}
-    write_e_matrix(out, rows(), **columns, **common)
-    worst = max(report.residual for report in reports)
-    facts = {"solved": f"{len(reports)} poses, largest residual {worst:.1e}"}
-    return f"{len(elements):,} elements of the brain in the cube", facts
-
-
-@contextmanager
-def _progress(total, quiet):
-    """Progress on stderr while rows are written; gives a function that counts poses."""
-    progress = Progress(quiet=quiet)
-    with progress.stage(StageEvent(verb="export", state="started", total=total, unit="poses")):
-        yield lambda size: progress.update(TaskEvent(verb="export", task="rows", status="done", size=size))

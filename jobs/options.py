@@ -1,7 +1,37 @@
 """What the command line adds to a study file for one run, and what a stage answers."""
 
+import re
 from dataclasses import dataclass
-from typing import Literal
+from typing import Annotated, Literal
+
+from cyclopts import Parameter
+
+
+def whole_number(kind, tokens):
+    """Read an option that is a whole number; cyclopts alone would round 1.5 to 2.
+
+    Parameters
+    ----------
+    kind : type
+    tokens : sequence of cyclopts.Token
+        One.
+
+    Returns
+    -------
+    int
+
+    Raises
+    ------
+    ValueError
+        For anything else, which cyclopts shows with the option's name.
+    """
+    text = tokens[0].value
+    if not re.fullmatch(r"[+-]?[0-9]{1,18}", text):
+        raise ValueError(f"{text!r} is not a whole number, such as 3")
+    return int(text)
+
+
+WholeNumber = Annotated[int | None, Parameter(converter=whole_number)]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,7 +56,7 @@ class RunOptions:
     """
 
     executor: Literal["serial", "local"] | None = None
-    workers: int | None = None
+    workers: WholeNumber = None
     retry_failed: bool = False
     quiet: bool = False
 

@@ -97,7 +97,7 @@ def show(study_folder, run_id) -> Shown:
 
 
 def show_pose(study, pose, out=None, picture=True):
-    """One coil pose: where it is, how strong its field; and, if `picture`, the head and the coil in 3D as a PNG.
+    """One coil pose: where it is, how strong its field; and, if `picture` and it can be, head and coil in 3D as a PNG.
 
     Parameters
     ----------

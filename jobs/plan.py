@@ -8,7 +8,7 @@ import numpy as np
 from ..hpc.identity import volumes_spec
 from ..hpc.prepare import check_same_volumes
 from ..hpc.sweep import Sweep, validation_score
-from ..hpc.trials import expected_trials_id
+from ..hpc.trials import check_responses, expected_trials_id
 from ..zarr_store.ids import content_id
 from ..zarr_store.runs import list_records, run_state
 from ..zarr_store.schema import Status
@@ -117,6 +117,8 @@ def make_plan(config):
     ------
     StoreError
         If the folder's volumes were made from other settings.
+    InputError
+        If the file of poses or that of responses cannot be used.
 
     Examples
     --------
@@ -126,16 +128,20 @@ def make_plan(config):
     check_same_volumes(study, spec)
     simulate, shards = _simulate(study, config)
     sweep = Sweep(config, expected_trials_id(study, config))
-    measured = _measured(study)
+    measured, trials = _measured(study), _n_trials(study, config)
     workers = config.executor.workers or "as many as fit"
     return Plan(
         name=config.name,
         path=os.path.relpath(config.path),
         folder=config.folder,
         config_id=content_id(spec),
-        stages=(simulate, _encode(study, config, sweep, measured), _train(study, config, sweep, measured)),
+        stages=(
+            simulate,
+            _encode(study, config, sweep, measured, trials),
+            _train(study, config, sweep, measured, trials),
+        ),
         shards=shards,
-        trials=_n_trials(study, config),
+        trials=trials,
         workers=f"executor {config.executor.kind}, workers {workers}",
     )
 
@@ -146,9 +152,8 @@ def _n_trials(study, config):
 
         return int(open_trials(study).sizes["trial"])
     if config.responses.file:
-        from ..sim.response_files import read_responses
-
-        return len(read_responses(config.responses.file).response)
+        table = check_responses(config, _n_poses(config))
+        return int((table.pose_index >= 0).sum())
     return sum(config.stimulation.trials)
 
 
@@ -196,8 +201,7 @@ def _measured(study):
     return {key: float(np.median(values)) for key, values in seconds.items()}
 
 
-def _encode(study, config, sweep, measured):
-    trials = _n_trials(study, config)
+def _encode(study, config, sweep, measured, trials):
     # Training sees each calibration volume once an epoch; encoding all of them is cheap beside it.
     guess = trials * 0.9 * config.autoencoder.epochs * SECONDS_PER_VOLUME_AND_EPOCH * (config.volume.n / 64) ** 3
     seconds = measured.get(("autoencoder", None), guess)
@@ -205,8 +209,7 @@ def _encode(study, config, sweep, measured):
     return _stage(study, "encode", "autoencoders", sweep.autoencoders, lambda run: seconds, trials * code, measured)
 
 
-def _train(study, config, sweep, measured):
-    trials = _n_trials(study, config)
+def _train(study, config, sweep, measured, trials):
     first = (sweep.dropouts[0], sweep.l1s[0])
     chosen = sweep.choose(lambda run_id: validation_score(study, run_id))
     # As long as nothing is chosen, the first values of the grid stand for the choice: they cost the same.

@@ -178,8 +178,8 @@ def draw(scene, path):
     """
     if importlib.util.find_spec("pyvista") is None:
         raise MissingPackageError(
-            f"drawing {path}: PyVista, which draws in 3D, is not installed; `pip install 'motorsweep[view]'` brings "
-            "it, and --facts gives the numbers without a picture."
+            f"drawing {path}: PyVista, which draws in 3D, is not installed; `make setup EXTRAS=view` installs it (or "
+            "`pip install 'motorsweep[view]'`), and --facts gives the numbers without a picture."
         )
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -108,7 +108,7 @@ def _add_words(scene, image, handle_at):
     axes.text(0.025, 0.967, title, fontsize=20, color=INK, va="top", fontweight="bold", parse_math=False)
     axes.text(0.025, 0.922, rest, fontsize=13, color=QUIET, va="top", parse_math=False)
     paper = {"facecolor": "white", "edgecolor": "none", "alpha": 0.7, "pad": 3}
-    axes.text(0.025, 0.028, scene.notes, fontsize=13, color=QUIET, bbox=paper, parse_math=False)
+    axes.text(0.025, 0.022, scene.notes, fontsize=13, color=QUIET, va="bottom", bbox=paper, parse_math=False)
     axes.text(*np.clip(handle_at, 0.03, 0.88), "handle", fontsize=13, color=INK, ha="center", va="center")
     if np.isfinite(scene.e_norm).any():
         colours = ScalarMappable(cmap=_COLOURS)

@@ -128,9 +128,10 @@ def _marker(path, number, columns, fields):
             "there. Repair or remove the line."
         )
     name = next(row.get(title, "") for title in _SECTION_OF if title in columns)
-    if all(row[title] in _EMPTY for title in _AXES):
-        known = any(row[title] not in _EMPTY for title in _CENTRE)
-        return Marker(f"line {number}", None, name, problem="no orientation" if known else "not tracked ((null))")
+    turned, placed = (any(row[title] not in _EMPTY for title in titles) for titles in (_AXES, _CENTRE))
+    if not (turned and placed):
+        problem = "no orientation" if placed else "no location" if turned else "not tracked ((null))"
+        return Marker(f"line {number}", None, name, problem=problem)
     axes, centre = (
         [finite_number(row[title], f"{where}, column {title!r}") for title in titles] for titles in (_AXES, _CENTRE)
     )

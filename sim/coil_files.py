@@ -33,7 +33,7 @@ def read_ccd(path) -> Coil:
     ------
     CoilError
         Naming file and line, where the count is missing or wrong, a row is not six finite numbers, a dipole lies
-        metres away, or ``dIdtmax`` is no rate.
+        metres away, all moments are zero, or ``dIdtmax`` is no rate.
     """
     path = Path(path)
     try:
@@ -52,6 +52,11 @@ def read_ccd(path) -> Coil:
         raise CoilError(
             f"reading coil {path}: line {lines[0][0]} announces {count} dipoles, but {len(rows)} rows follow, so the "
             "file is truncated or was edited, and its field would be wrong. Get the whole file, or correct the count."
+        )
+    if not rows[:, 3:].any():
+        raise CoilError(
+            f"reading coil {path}: the moments of all {count} dipoles are zero, so the coil has no field. Export it "
+            "again; a dipole's last three numbers are its moment, A·m² per ampere."
         )
     return Coil(path.stem, rows[:, :3], rows[:, 3:], **header)
 

@@ -4,8 +4,8 @@ An ``InstrumentMarkerList`` holds places that were marked (``InstrumentMarker`` 
 ``TriggerMarkerList`` the stimuli as they happened (``TriggerMarker`` > ``Matrix4D`` and ``ResponseValues``). The root's
 ``coordinateSpace`` is RAS or LPS; LPS becomes RAS by diag(-1, -1, 1, 1) from the left. ``data00`` … ``data33`` are
 rows and columns of the matrix, mm. Localite's axes become those of SimNIBS as x ← z, y ← -y, z ← x. The value
-``valueA`` is the rate of change of the current in A/µs, NaN or 0 where the stimulator did not tell. The identity matrix
-is what Localite writes where it did not see the coil.
+``valueA`` is the rate of change of the current in A/µs, NaN or 0 where the stimulator did not tell. Where Localite did
+not see the coil it writes the identity matrix, perhaps with flipped axes: a translation of exactly zero in any case.
 
 The file is parsed by expat without a document type: a file that declares one, and so could declare entities, is
 refused.
@@ -126,7 +126,15 @@ def _marker(path, i, line, elements, to_ras):
     matrix = np.reshape(numbers, (4, 4))
     if np.array_equal(matrix, np.eye(4)):
         return Marker(place, None, name, problem="not tracked (identity matrix)")
+    if _is_bare_rotation(matrix):
+        return Marker(place, None, name, problem="not tracked (rotation without translation)")
     return Marker(place, to_ras @ matrix @ _TO_SIMNIBS, name, _didt(elements, where))
+
+
+def _is_bare_rotation(matrix):
+    turn = matrix[:3, :3]
+    unit = np.abs(turn).max() < 2 and np.allclose(turn @ turn.T, np.eye(3), atol=1e-6)
+    return unit and not matrix[:3, 3].any() and np.array_equal(matrix[3], (0, 0, 0, 1))
 
 
 def _didt(elements, where):

@@ -6,7 +6,7 @@ import numpy as np
 
 from ..errors import InputError
 from .quotation import quoted
-from .response_rows import TRIAL_COLUMNS, amplitude, number_in, place, volts_per_unit
+from .response_rows import TRIAL_COLUMNS, amplitude, number_in, place, trial_number, volts_per_unit
 
 _AMPLITUDES = ("response", "amplitude", "mep")
 _KEYS = ("trial", "muscle")
@@ -48,7 +48,7 @@ def read_long(path, header, rows):
     where, value, scale = _columns(path, header)
     cells, first = {}, {}
     for number, fields in rows:
-        trial = _trial(path, number, fields[where["trial"]])
+        trial = trial_number(path, number, fields[where["trial"]])
         muscle = fields[where["muscle"]]
         if not muscle:
             raise InputError(f"{place(path, number, 'muscle')}: it is empty. Fill in the muscle or remove the row.")
@@ -96,16 +96,6 @@ def _columns(path, header):
             "one row per trial with columns such as 'FDI [uV]'."
         )
     return where, value, scale
-
-
-def _trial(path, number, field):
-    value = number_in(path, number, "trial", field)
-    if value != np.floor(value) or abs(value) >= 2**53:
-        raise InputError(
-            f"{place(path, number, 'trial')}: found {quoted(field)}, but trials are ordered by whole numbers. "
-            "Number them."
-        )
-    return int(value)
 
 
 def _agree(path, where, one, other, trial):

@@ -39,7 +39,7 @@ class Marker(NamedTuple):
 
 
 class SkippedMarkerWarning(UserWarning):
-    """Markers of a navigator's file have no pose, so that poses and stimuli are no longer numbered alike."""
+    """Markers of a navigator's file have no pose, so that there is no field for their trials."""
 
 
 def chosen_section(path, found, section):
@@ -68,21 +68,21 @@ def chosen_section(path, found, section):
     return found[section]
 
 
-def tracked(path, markers):
-    """Markers that have a pose; of the others a warning tells which they are."""
+def warn_of_untracked(path, markers):
+    """Tell which markers have no pose, if there are any."""
     skipped = [i for i, marker in enumerate(markers) if marker.matrix_mm is None]
-    if skipped:
-        named = ", ".join(map(str, skipped[:_NAMED_AT_MOST]))
-        more = f" and {len(skipped) - _NAMED_AT_MOST} more" if len(skipped) > _NAMED_AT_MOST else ""
-        problems = "; ".join(sorted({markers[i].problem for i in skipped}))
-        warnings.warn(
-            f"reading coil poses from {path}: {len(skipped)} of {len(markers)} markers have no pose and are skipped: "
-            f"{named}{more} (counted from 0): {problems}. Poses are numbered without them: leave their trials out of "
-            "the responses too.",
-            SkippedMarkerWarning,
-            stacklevel=3,
-        )
-    return [marker for marker in markers if marker.matrix_mm is not None]
+    if not skipped:
+        return
+    named = ", ".join(map(str, skipped[:_NAMED_AT_MOST]))
+    more = f" and {len(skipped) - _NAMED_AT_MOST} more" if len(skipped) > _NAMED_AT_MOST else ""
+    problems = "; ".join(sorted({markers[i].problem for i in skipped}))
+    has = "have" if len(skipped) > 1 else "has"
+    warnings.warn(
+        f"reading coil poses from {path}: {len(skipped)} of {len(markers)} markers {has} no pose ({named}{more}): "
+        f"trials that belong to them are left out. The reason: {problems}. Numbers count all markers, from 0.",
+        SkippedMarkerWarning,
+        stacklevel=3,
+    )
 
 
 def finite_number(field, where, why="a pose with a hole in it cannot be simulated. Repair or remove it"):

@@ -1,12 +1,12 @@
 """Grids of coil poses over the scalp, and all else that has to do with poses, offered in one place.
 
-`Pose` and `unique_poses` are written in `rigid`, `read_poses` and `write_poses` in `pose_files`.
+`Pose` and `unique_poses` are written in `rigid`, `read_poses`, `read_markers` and `write_poses` in `pose_files`.
 """
 
 import numpy as np
 
 from ..errors import PoseError
-from .pose_files import read_poses, write_poses
+from .pose_files import read_markers, read_poses, write_poses
 from .rigid import Pose, unique_poses
 from .scalp import Scalp
 
@@ -15,6 +15,7 @@ __all__ = [
     "Pose",
     "grid_poses",
     "random_poses",
+    "read_markers",
     "read_poses",
     "tangential_pose",
     "unique_poses",

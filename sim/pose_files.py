@@ -9,6 +9,8 @@ These forms are read:
 - SimNIBS matrices (``matsimnibs``, mm): CSV without a header, four rows of four numbers per pose, or MATLAB ``.mat``;
 - text files that Brainsight exports, in NIfTI coordinates (``.txt``, see `brainsight`);
 - trigger and instrument markers of the Localite TMS Navigator (``.xml``, see `localite`).
+
+CSV may be separated by commas, semicolons or tabs; beside the latter two, numbers may have decimal commas.
 """
 
 import csv
@@ -18,8 +20,9 @@ import numpy as np
 
 from ..errors import PoseError
 from .brainsight import read_brainsight
+from .decimals import DECIMAL_COMMA_BESIDE, with_points
 from .localite import read_localite
-from .markers import Marker, tracked
+from .markers import Marker, warn_of_untracked
 from .matlab_poses import read_matlab
 from .quotation import quoted
 from .rigid import Pose
@@ -44,7 +47,7 @@ def read_poses(path, section=None) -> list[Pose]:
     -------
     list of Pose
         In the order of the file, one per stimulus: the same place twice is there twice (see `unique_poses`). Poses of
-        a navigator have its name and, where the file tells it, dI/dt.
+        a navigator have its name and, where the file tells it, dI/dt; all have their number in the file.
 
     Raises
     ------
@@ -62,6 +65,39 @@ def read_poses(path, section=None) -> list[Pose]:
     >>> poses = read_poses("grid.csv")                             # doctest: +SKIP
     >>> planned = read_poses("session.txt", section="targets")     # doctest: +SKIP
     """
+    return [pose for pose in read_markers(path, section) if pose is not None]
+
+
+def read_markers(path, section=None) -> list[Pose | None]:
+    """Read a file as `read_poses` does, with a place kept for each marker that has no pose.
+
+    Other tables number stimuli as the navigator does, those that it did not see included.
+
+    Parameters
+    ----------
+    path, section
+        As in `read_poses`.
+
+    Returns
+    -------
+    list of Pose or None
+        One for each marker of the section; entry i has the number i, or is None where the coil was not tracked.
+
+    Raises
+    ------
+    PoseError
+        As in `read_poses`, and where no marker has a pose.
+
+    Warns
+    -----
+    SkippedMarkerWarning
+        Where markers have no pose, with their numbers.
+
+    Examples
+    --------
+    >>> [pose is None for pose in read_markers("triggers.xml")]    # doctest: +SKIP
+    [False, False, True]
+    """
     path = Path(path).expanduser()
     suffix = path.suffix.lower()
     reader = READERS.get(suffix)
@@ -77,8 +113,9 @@ def read_poses(path, section=None) -> list[Pose]:
             f"{quoted(section)}. Leave the section out."
         )
     markers = reader(path, section) if suffix in _SECTIONED else reader(path)
-    poses = [_pose(marker, path) for marker in tracked(path, markers)]
-    if not poses:
+    warn_of_untracked(path, markers)
+    poses = [None if marker.matrix_mm is None else _pose(i, marker, path) for i, marker in enumerate(markers)]
+    if not any(poses):
         raise PoseError(f"reading coil poses from {path}: the file holds none. Export the poses again.")
     return poses
 
@@ -101,7 +138,7 @@ def write_poses(path, poses) -> None:
             writer.writerow([repr(float(value)) for value in matrix.ravel()])
 
 
-def _pose(marker, path):
+def _pose(number, marker, path):
     """A pose from a matrix in mm; errors name file and place."""
     matrix = np.array(marker.matrix_mm, dtype=np.float64)
     try:
@@ -117,7 +154,7 @@ def _pose(marker, path):
                 f"coil pose: the centre is {distance_mm:.3g} mm from the origin, which no coil is. Repair or remove it."
             )
         matrix[:3, 3] *= 1e-3
-        return Pose(matrix, name=marker.name, didt=marker.didt)
+        return Pose(matrix, name=marker.name, didt=marker.didt, number=number)
     except PoseError as error:
         raise PoseError(f"reading {path}, {marker.place}: {error}") from error
 
@@ -138,6 +175,8 @@ def _read_csv(path):
         for number, line in enumerate(text.splitlines(), start=1)
         if line.strip(" \t;,")
     ]
+    if delimiter in DECIMAL_COMMA_BESIDE:
+        rows = with_points(rows)
     if not rows:
         return []
     if all(_is_number(field) for field in rows[0][1]):

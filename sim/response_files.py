@@ -8,7 +8,7 @@ import numpy as np
 from ..errors import InputError
 from .long_responses import is_long, read_long
 from .quotation import quoted
-from .response_rows import TRIAL_COLUMNS, UNITS, amplitude, number_in, place, read_rows, volts_per_unit
+from .response_rows import TRIAL_COLUMNS, UNITS, amplitude, number_in, place, read_rows, trial_number, volts_per_unit
 
 __all__ = ["TRIAL_COLUMNS", "UNITS", "ResponseTable", "read_responses"]
 
@@ -44,7 +44,7 @@ def read_responses(path, n_poses: int | None = None) -> ResponseTable:
     """Read a CSV or TSV table, wide or long. The header alone decides: a column ``muscle`` makes it long.
 
     Wide, one row per trial: a muscle's column is headed by its name and unit, ``FDI [uV]``. Trials are in the order of
-    their rows.
+    their rows; a column ``trial`` may number them, which changes nothing.
 
     Long, one row per trial and muscle, in any order: columns ``trial`` (a whole number), ``muscle`` and one of
     ``response [uV]``, ``amplitude [uV]`` and ``mep [uV]``. Every trial has every muscle once. Trials are in the order
@@ -52,14 +52,15 @@ def read_responses(path, n_poses: int | None = None) -> ResponseTable:
 
     Units are V, mV, uV (µV) or nV. In both forms there may be ``pose`` (number of the pose, from 0; without it the
     first trial belongs to pose 0, the next to pose 1, …), ``intensity_percent_rmt`` and ``didt_a_per_us``; in the long
-    form all rows of a trial have the same.
+    form all rows of a trial have the same. Beside semicolons or tabs numbers may have decimal commas.
 
     Parameters
     ----------
     path : str or Path
         ``.csv`` (comma or semicolon) or ``.tsv``/``.txt`` (tab), in UTF-8 or, as Excel saves it, Windows-1252.
     n_poses : int, optional
-        Number of poses that the responses belong to; then pose numbers are checked against it.
+        Number of poses that the responses belong to, those that were not tracked included; then pose numbers are
+        checked against it.
 
     Returns
     -------
@@ -90,7 +91,8 @@ def read_responses(path, n_poses: int | None = None) -> ResponseTable:
 def _read_wide(path, header, rows):
     """Muscles, response (t, k) in V, columns of the trials by name, and the trials' rows."""
     muscles, scale, places = _muscle_columns(path, header)
-    trial = {name: header.index(name) for name in TRIAL_COLUMNS if name in header}
+    titles = [title.lower() for title in header]
+    trial = {name: titles.index(name) for name in TRIAL_COLUMNS if name in titles}
     response = np.empty((len(rows), len(muscles)))
     columns = {name: np.empty(len(rows)) for name in trial}
     for t, (number, fields) in enumerate(rows):
@@ -98,14 +100,17 @@ def _read_wide(path, header, rows):
             response[t, k] = amplitude(path, number, header[column], fields[column], scale[k])
         for name, column in trial.items():
             columns[name][t] = number_in(path, number, name, fields[column])
+        if "trial" in titles:
+            trial_number(path, number, fields[titles.index("trial")])
     return muscles, response, columns, rows
 
 
 def _muscle_columns(path, header):
     muscles, scale, places = [], [], []
+    titles = [title.lower() for title in header]
     for column, title in enumerate(header):
-        if title in TRIAL_COLUMNS:
-            if header.index(title) != column:
+        if titles[column] in (*TRIAL_COLUMNS, "trial"):
+            if titles.index(titles[column]) != column:
                 raise InputError(f"{place(path, 1, title)}: the column is there twice. Remove one of them.")
             continue
         muscle, volts = volts_per_unit(title)
@@ -113,7 +118,8 @@ def _muscle_columns(path, header):
             raise InputError(
                 f"{place(path, 1, title)}: found no unit that is known, and an amplitude without one could be off by a "
                 f"thousand. Write the header as 'FDI [uV]', with one of V, mV, uV, nV; or, if this is no muscle, "
-                f"remove the column (others may be {', '.join(TRIAL_COLUMNS)}; a long table has 'muscle' and 'trial')."
+                f"remove the column (others may be trial, {', '.join(TRIAL_COLUMNS)}; a long table has 'muscle' and "
+                "'trial')."
             )
         if muscle in muscles:
             raise InputError(
@@ -133,7 +139,8 @@ def _pose_index(path, rows, pose, n_poses):
         if n_poses is not None and len(rows) != n_poses:
             raise InputError(
                 f"reading responses from {path}: found {len(rows)} trials for {n_poses} poses and no column 'pose', so "
-                "trials cannot be told to poses. Add a column 'pose' (numbers from 0), or give one trial per pose."
+                "trials cannot be told to poses. Add a column 'pose' (numbers from 0; in a navigator's file they count "
+                "markers without a pose too), or give one trial per pose."
             )
         return np.arange(len(rows))
     limit = 2**31 if n_poses is None else n_poses

@@ -7,6 +7,7 @@ import re
 import numpy as np
 
 from ..errors import InputError
+from .decimals import DECIMAL_COMMA_BESIDE, with_points
 from .quotation import quoted
 
 UNITS = {"v": 1.0, "mv": 1e-3, "uv": 1e-6, "nv": 1e-9}
@@ -16,6 +17,7 @@ TRIAL_COLUMNS = ("pose", "intensity_percent_rmt", "didt_a_per_us")
 """Columns that say something of a trial as a whole."""
 
 _LONGEST_TITLE = 200
+_LARGEST_V = 0.1  # twice what any muscle gives at the skin
 
 
 def place(path, number, column):
@@ -51,7 +53,7 @@ def read_rows(path):
                 f"reading responses from {path}, line {number}: found {len(fields)} fields where the header names "
                 f"{len(header)} columns, so amplitudes would land at the wrong muscle. Repair the line."
             )
-    return header, rows[1:]
+    return header, with_points(rows[1:]) if delimiter in DECIMAL_COMMA_BESIDE else rows[1:]
 
 
 def _decoded(path):
@@ -77,12 +79,17 @@ def volts_per_unit(title):
 
 
 def amplitude(path, number, column, field, scale):
-    """A peak-to-peak amplitude in V, not negative."""
+    """A peak-to-peak amplitude in V, not negative and such as a muscle can give."""
     value = scale * number_in(path, number, column, field)
     if value < 0:
         raise InputError(
             f"{place(path, number, column)}: a peak-to-peak amplitude of {value / scale:g} is negative, which no such "
             "amplitude is. Give peak-to-peak values, or rectify them."
+        )
+    if value > _LARGEST_V:
+        raise InputError(
+            f"{place(path, number, column)}: a response of {value:g} V is there, and muscle responses are below 50 mV, "
+            "so the unit in the header is wrong, or the number. Correct it; units are V, mV, uV and nV."
         )
     return value
 
@@ -100,3 +107,14 @@ def number_in(path, number, column, field):
             "others)."
         )
     return value
+
+
+def trial_number(path, number, field):
+    """The whole number of a trial."""
+    value = number_in(path, number, "trial", field)
+    if value != np.floor(value) or abs(value) >= 2**53:
+        raise InputError(
+            f"{place(path, number, 'trial')}: found {quoted(field)}, but trials are ordered by whole numbers. "
+            "Number them."
+        )
+    return int(value)

@@ -23,7 +23,7 @@ class Pose:
     The axes are those of SimNIBS: the columns of the matrix are x, y, z and the centre; z points into the head, y is
     the prolongation of the handle (the handle itself lies towards -y), x = y × z. Head coordinates are RAS, in metres.
 
-    Poses are equal, and have one `id`, where their matrices are; name and dI/dt say nothing of the geometry.
+    Poses are equal, and have one `id`, where their matrices are; name, dI/dt and number say nothing of the geometry.
 
     Parameters
     ----------
@@ -34,6 +34,8 @@ class Pose:
         What the navigator calls it, such as "Sample 12".
     didt : float, optional
         Rate of change of the coil current in the stimulus that was given here, A/s, where it is known.
+    number : int, optional
+        Of the marker in its file, from 0; markers without a pose count too.
 
     Raises
     ------
@@ -49,6 +51,7 @@ class Pose:
     matrix: np.ndarray
     name: str = field(default="", kw_only=True)
     didt: float | None = field(default=None, kw_only=True)
+    number: int | None = field(default=None, kw_only=True)
 
     def __post_init__(self):
         matrix = _rigid(np.array(self.matrix, dtype=np.float64, order="C"))
@@ -80,7 +83,7 @@ class Pose:
         """The same pose moved outwards, along -z, by `distance_m`."""
         matrix = self.matrix.copy()
         matrix[:3, 3] -= distance_m * matrix[:3, 2]
-        return Pose(matrix, name=self.name, didt=self.didt)
+        return Pose(matrix, name=self.name, didt=self.didt, number=self.number)
 
 
 def unique_poses(poses: Iterable[Pose]) -> tuple[list[Pose], np.ndarray]:
@@ -94,7 +97,8 @@ def unique_poses(poses: Iterable[Pose]) -> tuple[list[Pose], np.ndarray]:
     Returns
     -------
     unique : list of Pose
-        Different matrices, in the order in which they first occur, each with name and dI/dt of its first stimulus.
+        Different matrices, in the order in which they first occur, each with name, dI/dt and number of its first
+        stimulus.
     index : ndarray (t,) int64
         Stimulus i was given at ``unique[index[i]]``.
 

@@ -162,13 +162,13 @@ def _stimulator(file):
             "fields with the weights of their currents."
         )
     index = used.pop()
-    return None if index is None else _pick(file.stimulatorList, index, "stimulatorList", "its elements")
+    return None if index is None else _pick(file.stimulatorList, index, "its elements name stimulator")
 
 
-def _pick(items, index, name, where):
+def _pick(items, index, named):
     if index >= len(items):
         raise CoilError(
-            f"{where} names entry {index} of {name}, which has {len(items)} (the first is 0), so part of the coil is "
+            f"{named} {index}, and the file lists {len(items)} of them (the first is 0), so part of the coil is "
             "missing. Get the whole file, or correct the number."
         )
     return items[index]
@@ -190,11 +190,11 @@ def _deformed(file, element, where):
     """The element's deformations at their initial values, as one matrix in metres."""
     total = np.eye(4)
     for index in element.deformations:
-        deformation = _pick(file.deformList, index, "deformList", where)
+        deformation = _pick(file.deformList, index, f"{where} names deformation")
         place = f"deformation {index}"
         limits = deformation
         if deformation.deformRange is not None:
-            limits = _pick(file.deformRangeList, deformation.deformRange, "deformRangeList", place)
+            limits = _pick(file.deformRangeList, deformation.deformRange, f"{place} names range")
         if limits.initial is None or limits.range is None or len(limits.range) != 2:
             raise CoilError(f"{place} has no initial value and range, so where {where} lies is unknown. Add them.")
         if not limits.range[0] <= limits.initial <= limits.range[1]:
@@ -291,7 +291,7 @@ def _casing(file, casings):
     """Points (n, 3) m and triangles (t, 3) of all casings together."""
     surfaces, offset = [], 0
     for index, matrix, where in casings:
-        model = _pick(file.coilModels, index, "coilModels", where)
+        model = _pick(file.coilModels, index, f"{where} names coil model")
         points = transform(1e-3 * vectors(model.points, f"casing {index}", "points"), matrix)
         surfaces.append((points, offset + triangles(model.faces, len(points), f"casing {index}")))
         offset += len(points)

@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 import types
+import warnings
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -69,7 +70,10 @@ def test_help_loads_nothing_heavy():
         (["rnu", "study.toml"], 'Did you mean "run"?'),
         (["run", "study.toml", "--wokers", "2"], "Did you mean --workers?"),
         (["run", "study.toml", "--executor", "cloud"], 'Choose from: "serial", "local"'),
-        (["run", "study.toml", "--workers", "many"], "--workers"),
+        (["run", "study.toml", "--workers", "many"], "--workers: 'many' is not a whole number"),
+        (["run", "study.toml", "--workers", "1.5"], "--workers: '1.5' is not a whole number"),
+        (["export", "study.toml", "--format", "msh", "--pose", "1.5"], "--pose: '1.5' is not a whole number"),
+        (["export", "study.toml", "--format", "msh", "--pose", "1e1"], "--pose: '1e1' is not a whole number"),
         (["run"], "requires an argument"),
         (["show", "study.toml"], "requires an argument"),
         (["export", "study.toml"], "requires an argument"),
@@ -193,7 +197,7 @@ def test_questions_take_the_folder_or_the_file(study, pipeline):
     ]
 
 
-@pytest.mark.parametrize("number", ["0", "3", "1234567"])
+@pytest.mark.parametrize("number", ["0", "3", "-1", "1234567"])
 def test_a_short_decimal_number_is_a_pose(number, study, pipeline, capsys):
     pipeline.answers["show_pose"] = Answer()
     assert cli.call(["show", str(study), number, "--json"]) == 0
@@ -205,7 +209,7 @@ def test_a_short_decimal_number_is_a_pose(number, study, pipeline, capsys):
     ]
 
 
-@pytest.mark.parametrize("run_id", ["12345678", "0123456789012345", "12e4", "-1"])
+@pytest.mark.parametrize("run_id", ["12345678", "0123456789012345", "12e4", "1.5"])
 def test_what_is_longer_or_no_number_is_a_run(run_id, study, pipeline):
     assert cli.call(["show", str(study), "--", run_id]) == 0
     assert pipeline.calls == [("show", (study.parent / "out", run_id), {})]
@@ -219,7 +223,7 @@ def test_choices_of_export_reach_it(study, pipeline, capsys):
     assert cli.call(["export", str(study), "--format", "msh", "--pose", "3", "--json"]) == 0
     assert json.loads(capsys.readouterr().out) == {"study": "quick", "ok": True}
     defaults = {
-        "pose": None, "poses": None, "of": "motor_mask", "components": False, "didt_a_per_us": 1.0, "out": None,
+        "pose": None, "poses": None, "of": None, "components": False, "didt_a_per_us": 1.0, "out": None,
         "quiet": False,
     }  # fmt: skip
     chosen = {"poses": "0:10", "of": "elements", "components": True, "didt_a_per_us": 1.5, "quiet": True}
@@ -251,6 +255,26 @@ def test_errors_are_one_line_and_a_code(error, code, message, study, pipeline, c
     captured = capsys.readouterr()
     assert captured.err.endswith(message) and captured.out == ""
     assert captured.err.strip().count("\n") == 0
+
+
+def test_warnings_are_lines_once_and_those_of_python_stay_as_they_are(study, monkeypatch, capsys):
+    class SkippedWarning(UserWarning):
+        pass
+
+    def plan(config):
+        for k in (1, 2, 1):
+            warnings.warn_explicit(f"marker {k} is left out", SkippedWarning, "poses.xml", k)
+        warnings.warn_explicit("old way", FutureWarning, "other.py", 7)
+        return Answer()
+
+    monkeypatch.setattr(cli, "_pipeline", lambda: types.SimpleNamespace(plan=plan))
+    with warnings.catch_warnings(record=True) as recorded:
+        warnings.simplefilter("always")
+        before = warnings.showwarning
+        assert cli.call(["plan", str(study)]) == 0
+        assert warnings.showwarning is before
+    assert capsys.readouterr().err == "motorsweep: marker 1 is left out\nmotorsweep: marker 2 is left out\n"
+    assert [str(each.message) for each in recorded] == ["old way"]
 
 
 def test_a_bug_is_not_hidden(study, pipeline):

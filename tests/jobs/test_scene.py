@@ -118,7 +118,7 @@ def test_a_coil_of_wires_in_a_casing_is_drawn(sphere_head, above, tmp_path):
 
 def test_without_pyvista_it_says_how_to_install_it(monkeypatch, tmp_path):
     monkeypatch.setattr(scenes.importlib.util, "find_spec", lambda name: None)
-    with pytest.raises(MissingPackageError, match=r"pip install 'motorsweep\[view\]'.*--facts"):
+    with pytest.raises(MissingPackageError, match=r"`make setup EXTRAS=view` installs it.*motorsweep\[view\].*--facts"):
         scenes.draw(None, tmp_path / "pose.png")
 
 

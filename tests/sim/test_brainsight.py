@@ -76,10 +76,17 @@ def test_stimuli_come_before_plans_and_either_can_be_asked_for(tmp_path):
 def test_untracked_samples_are_skipped_and_named(tmp_path):
     rows = [("S0", PLAIN), ("S1", ["(null)"] * 12), ("S2", PLAIN), ("S3", [1, 2, 3, *["(null)"] * 9])]
     path = write(tmp_path, [*head(), *section("Sample", rows)])
-    with pytest.warns(SkippedMarkerWarning, match=r"2 of 4 markers.*: 1, 3 \(counted from 0\): no orientation; not tr"):
+    with pytest.warns(SkippedMarkerWarning, match=r"2 of 4 markers have no pose \(1, 3\): .*: no orientation; not"):
         assert [pose.name for pose in read_poses(path)] == ["S0", "S2"]
     with pytest.warns(SkippedMarkerWarning), pytest.raises(PoseError, match="the file holds none"):
         read_poses(write(tmp_path, [*head(), *section("Sample", rows[1:2])]))
+
+
+def test_a_sample_without_a_location_is_untracked(tmp_path):
+    rows = [("S0", PLAIN), ("S1", [*["(null)"] * 3, *PLAIN[3:]]), ("S2", PLAIN)]
+    with pytest.warns(SkippedMarkerWarning, match=r"1 of 3 markers has no pose \(1\): trials.*: no location"):
+        poses = read_poses(write(tmp_path, [*head(), *section("Sample", rows)]))
+    assert [(pose.name, pose.number) for pose in poses] == [("S0", 0), ("S2", 2)]
 
 
 def test_three_decimals_become_an_exact_rotation(tmp_path):

@@ -205,6 +205,7 @@ def test_ccd_is_read(tmp_path):
         ("# h\n1\n# c\n0 0 x 0 0 1\n", r"line 4: .*six finite numbers"),
         ("# h\n1\n# c\n0 0 0 0 0\n", r"line 4: .*six finite numbers"),
         ("# h\n", r"holds no dipoles"),
+        ("2\n0 0 0 0 0 0\n0 0 1 0 0 0\n", r"the moments of all 2 dipoles are zero, so the coil has no field"),
     ],
 )
 def test_damaged_ccd_is_refused_by_line(tmp_path, text, message):
@@ -310,6 +311,26 @@ def test_check_coil_outside_refuses_a_casing_in_the_head():
     assert re.search(
         r"pose 1 .*underside lies inside the head, (1\.9|2\.0) mm below its surface.*-z", str(caught.value)
     )
+
+
+def test_check_coil_outside_refuses_a_coil_far_away_and_counts_the_poses():
+    head, coil = sphere_head(count=4000), load_coil("dipole")
+    near, sunk = (pose_of([np.pi, 0, 0], [0, 0, z]) for z in (0.189, 0.087))
+    far = Pose(pose_of([np.pi, 0, 0], [0, 0, 0.292]).matrix, name="Sample 4", number=3)
+    check_coil_outside(coil, [near], head)
+    with pytest.raises(PoseError, match=r"^pose 1 \('Sample 4', marker 3\) of coil .* is 202 mm from the scalp"):
+        check_coil_outside(coil, [near, far], head)
+    with pytest.raises(PoseError, match=r"pose 1 \('Sample 4', marker 3\) and 2 more of 4 poses of coil 'dipole': the"):
+        check_coil_outside(coil, [near, far, sunk, far], head)
+    check_coil_outside(coil, [], head)
+
+
+def test_check_coil_outside_speaks_of_distance_only_where_it_can_be_raised():
+    head, coil, sunk = sphere_head(count=4000), load_coil("dipole"), pose_of([np.pi, 0, 0], [0, 0, 0.087])
+    with pytest.raises(PoseError, match=r"Move the coil outwards along -z, or check"):
+        check_coil_outside(coil, [sunk], head)
+    with pytest.raises(PoseError, match=r"Move the coil outwards along -z, raise distance_mm, or check"):
+        check_coil_outside(coil, [sunk], head, from_grid=True)
 
 
 @pytest.mark.parametrize("distance_m", [0.0, 1e-3, 4e-3])

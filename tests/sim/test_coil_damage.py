@@ -156,3 +156,13 @@ def test_a_damaged_file_is_a_coil_or_a_coil_error(tmp_path, kind):
     assert outcomes["error"] > 100, outcomes
     assert time.monotonic() - start < 60
     assert peak < 100e6
+
+
+@pytest.mark.parametrize("member", ["points", "values"])
+def test_wire_of_ten_thousand_kilometres_is_refused(tmp_path, member):
+    element = {"type": 2, "points": [[0, 0, 0], [1, 0, 0]], "values": [[1, 0, 0], [1, 0, 0]]}
+    element[member][1][0] = 1e10
+    path = tmp_path / "coil.tcd"
+    path.write_text(json.dumps({"coilElementList": [element]}))
+    with pytest.raises(CoilError, match=r"coil\.tcd.* m from the .*farther than any coil is wide"):
+        load_coil(path)

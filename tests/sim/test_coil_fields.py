@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from motorsweep.errors import CoilError, PoseError
 from motorsweep.sim import coil_table
 from motorsweep.sim.coil import Coil, check_coil_outside, coil_inside_head, load_coil
+from motorsweep.sim.coil_clearance import check_grids_hold_head
 from motorsweep.sim.coil_grid import FieldGrid
 from motorsweep.sim.coil_harmonics import curl_of_sums, irregular_sums, recurrence, term_count
 from motorsweep.sim.coil_sources import segment_nodes
@@ -135,7 +136,7 @@ def test_a_point_on_the_wire_is_an_error():
     "segments", [np.zeros((1, 2, 3)), np.ones((4, 3)), [[[0, 0, 0], [np.nan, 0, 0]]], [[[0, 0, 0], [np.inf, 0, 0]]]]
 )
 def test_wire_that_is_none_is_refused(segments):
-    with pytest.raises(CoilError, match=r"the start and the end of each piece"):
+    with pytest.raises(CoilError, match=r"the start and the end of each piece|reaches inf m from the coil's centre"):
         Coil("c", segments=segments)
 
 
@@ -390,6 +391,19 @@ def test_a_sampled_coil_is_kept_out_by_its_underside():
     check_coil_outside(coil, [pose_of([np.pi, 0, 0], [0, 0, 0.0902])], scalp)
     with pytest.raises(PoseError, match=r"no winding, but the middle of the casing's underside lies inside the head"):
         check_coil_outside(coil, [pose_of([np.pi, 0, 0], [0, 0, 0.08])], scalp)
+
+
+def test_a_grid_must_hold_the_whole_head_at_every_pose():
+    head = sphere(0.03)
+    coil = sampled(wired_eight(1), 1e-2)  # x ±80, y ±60, z 0 to 100 mm of the coil's frame
+    over, aside = pose_of([np.pi, 0, 0], [0, 0, 0.035]), pose_of([np.pi, 0, 0], [0.06, 0, 0.035])
+    check_grids_hold_head(coil, [over], head)
+    coil.dadt(head.nodes, over)
+    with pytest.raises(PoseError, match=r"^pose 1 .* and 1 more of 3 poses .*: the head reaches 10 mm out"):
+        check_grids_hold_head(coil, [over, aside, aside], head)
+    with pytest.raises(PoseError, match="lie outside the coil's sampled field"):
+        coil.dadt(head.nodes, aside)
+    check_grids_hold_head(load_coil("dipole"), [aside], head)
 
 
 def grid_with(value=1e-6, shape=(4, 4, 4, 3), spacing=1e-3, **cells):

@@ -206,7 +206,7 @@ def poses_of(count):
 
 
 def test_matrix_of_blocks_is_that_of_the_whole(tmp_path):
-    """37 stimuli in blocks that are no whole chunks: |E| is that of the components, to float32."""
+    """37 poses in blocks that are no whole chunks: |E| is that of the components, to float32."""
     rows = np.random.default_rng(3).normal(size=(37, 50, 3))
     poses, columns = poses_of(37), np.arange(100, 150)
     blocks = (rows[start : start + 5] for start in range(0, 37, 5))
@@ -226,6 +226,42 @@ def test_matrix_of_blocks_is_that_of_the_whole(tmp_path):
         assert file.attrs["didt_a_per_s"] == 2e6 and file.attrs["head"] == "ernie"
 
 
+def test_trials_find_their_row_and_their_field(tmp_path):
+    """Six trials of four poses, three with one pose, one with a pose that is not there: E is at the trial's dI/dt."""
+    rows = np.random.default_rng(4).normal(size=(3, 7, 3))
+    pose, didt = [9, 4, 9, 5, 8, 9], np.array([1.0, 2.0, 3.0, -4.0, 5.0, 6.0]) * 1e7
+    response = np.random.default_rng(5).random((6, 2))
+    trials = {"pose": pose, "didt": didt, "response": response, "muscle": ["FDI", "ADM µ"]}
+    write_e_matrix(
+        tmp_path / "e.hdf5", rows, poses=poses_of(3), columns=np.arange(7), numbers=[4, 8, 9], didt=-2e6, trials=trials
+    )
+    with h5py.File(tmp_path / "e.hdf5") as file:
+        row, per_us = file["trial_row"][...], file["trial_didt_a_per_us"][...]
+        np.testing.assert_array_equal(row, [2, 0, 2, -1, 1, 2])
+        np.testing.assert_allclose(per_us, [10, 20, 30, -40, 50, 60])
+        np.testing.assert_array_equal(file["response"][...], response)
+        assert [name.decode() for name in file["muscle"]] == ["FDI", "ADM µ"]
+        assert file["response"].attrs["units"] == "V" and file["trial_didt_a_per_us"].attrs["units"] == "A/us"
+        assert file["e_matrix"].attrs["rows"] == "poses" and file.attrs["didt_a_per_us"] == pytest.approx(-2)
+        told = file.attrs["of_trials"]
+        assert "E of trial i = e_vector[trial_row[i]] * trial_didt_a_per_us[i] / didt_a_per_us" in told
+        factor = per_us / file.attrs["didt_a_per_us"]
+        e = file["e_vector"][...][row[5]] * factor[5]
+        np.testing.assert_allclose(e, rows[2] * 60 / -2, rtol=1e-6)
+        np.testing.assert_allclose(file["e_matrix"][...][row[5]] * abs(factor[5]), np.linalg.norm(e, axis=1), rtol=1e-6)
+
+
+def test_a_place_that_is_no_folder_is_an_error_that_names_it(tmp_path):
+    """Neither the cleaning up nor HDF5 hides it."""
+    (tmp_path / "file").write_text("old")
+    with pytest.raises(OSError, match=r"writing the matrix .*e\.hdf5: (File exists|Not a directory)"):
+        write_e_matrix(tmp_path / "file/e.hdf5", np.ones((2, 5)), poses=poses_of(2), columns=np.arange(5))
+    (tmp_path / "folder.hdf5").mkdir()
+    with pytest.raises(OSError, match=r"writing the matrix .*folder\.hdf5: Is a directory"):
+        write_e_matrix(tmp_path / "folder.hdf5", np.ones((2, 5)), poses=poses_of(2), columns=np.arange(5))
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["file", "folder.hdf5"]
+
+
 def test_matrix_over_voxels_gives_their_places(tmp_path):
     grid = VolumeGrid((0.01, -0.02, 0.05), 2e-3, 4)
     voxels = np.argwhere(np.random.default_rng(0).random(grid.shape) < 0.4)
@@ -240,7 +276,7 @@ def test_matrix_over_voxels_gives_their_places(tmp_path):
 
 
 def test_large_matrix_is_written_without_holding_it(tmp_path):
-    """A matrix of 400 MB (400 stimuli, 250 000 elements) raises the memory of its process by less than 150 MB."""
+    """A matrix of 400 MB (400 poses, 250 000 elements) raises the memory of its process by less than 150 MB."""
     program = (
         "import resource, sys, numpy as np\n"
         "from motorsweep.sim.field_files import write_e_matrix\n"
@@ -272,6 +308,10 @@ def test_large_matrix_is_written_without_holding_it(tmp_path):
         ({"columns": np.zeros(0)}, "at least one element's index"),
         ({"poses": np.eye(4)}, r"poses make an array \(4, 4\)"),
         ({"tissue": np.zeros(4)}, r"tissue is \(4,\); the columns need \(5,\)"),
+        (
+            {"trials": {"pose": [0, 1], "didt": [1.0], "response": np.ones((2, 1)), "muscle": ["FDI"]}},
+            r"poses \(2,\), dI/dt \(1,\) and responses \(2, 1\) of 1 muscles",
+        ),
         ({"points_m": np.zeros(5)}, r"point is \(5,\); the columns need \(5, 3\)"),
     ],
 )

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from motorsweep.errors import PoseError
 from motorsweep.sim.markers import SkippedMarkerWarning
-from motorsweep.sim.pose import read_poses
+from motorsweep.sim.pose import read_markers, read_poses
 from scipy.spatial.transform import Rotation
 
 # Localite's x points into the head (down), y towards the handle (backwards), z to the left
@@ -72,14 +72,24 @@ def test_untracked_and_unset_markers_are_skipped_and_named(tmp_path):
     path = write(
         tmp_path, *(trigger(m, name=str(i)) for i, m in enumerate(stimuli)), root="TriggerMarkerList", space="LPS"
     )
-    with pytest.warns(SkippedMarkerWarning, match=r"2 of 4 markers.*: 0, 2 \(counted from 0\): not tracked \(identity"):
+    with pytest.warns(SkippedMarkerWarning, match=r"2 of 4 markers have no pose \(0, 2\).*: not tracked \(identity"):
         assert [pose.name for pose in read_poses(path)] == ["1", "3"]
     path = write(tmp_path, instrument(PLAIN), instrument(PLAIN, is_set="false", index=1))
-    with pytest.warns(SkippedMarkerWarning, match=r"1 of 2 markers.*: 1 \(counted from 0\): not set"):
+    with pytest.warns(SkippedMarkerWarning, match=r"1 of 2 markers has no pose \(1\): trials.*: not set"):
         assert len(read_poses(path)) == 1
     path = write(tmp_path, *(trigger(np.eye(4)) for _ in range(30)), trigger(PLAIN))
-    with pytest.warns(SkippedMarkerWarning, match=r"30 of 31.*: 0, 1, .*, 19 and 10 more \(counted"):
+    with pytest.warns(SkippedMarkerWarning, match=r"30 of 31.*\(0, 1, .*, 19 and 10 more\): trials"):
         read_poses(path)
+
+
+def test_a_rotation_without_translation_is_untracked(tmp_path):
+    flipped = np.diag([-1.0, -1, 1, 1])
+    path = write(tmp_path, trigger(PLAIN), trigger(flipped), trigger(PLAIN))
+    with pytest.warns(SkippedMarkerWarning, match=r"1 of 3 markers has no pose \(1\).*rotation without translation"):
+        markers = read_markers(path)
+    assert [marker and marker.number for marker in markers] == [0, None, 2]
+    with pytest.raises(PoseError, match="0 mm from the origin"):
+        read_poses(write(tmp_path, trigger(PLAIN), trigger(np.diag([2.0, 1, 1, 1]))))
 
 
 def test_stimuli_come_before_marks_and_either_can_be_asked_for(tmp_path):

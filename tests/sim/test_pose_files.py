@@ -64,6 +64,20 @@ def test_simnibs_blocks_are_read(tmp_path, poses, delimiter, gap):
     assert_same(read_poses(path), poses)
 
 
+@pytest.mark.parametrize("mark", [";", "\t"])
+def test_decimal_commas_are_read_where_fields_are_separated_otherwise(tmp_path, mark):
+    rows = [["1", "0", "0", "-38,5"], ["0", "-1", "0", "20,25"], ["0", "0", "-1", "9,5e1"], ["0", "0", "0", "1,0"]]
+    expected = [[1, 0, 0, -0.0385], [0, -1, 0, 0.02025], [0, 0, -1, 0.095], [0, 0, 0, 1]]
+    (tmp_path / "blocks.csv").write_text("\n".join(map(mark.join, rows)))
+    write_poses(tmp_path / "points.csv", [Pose(expected)])
+    text = (tmp_path / "points.csv").read_text()
+    (tmp_path / "table.csv").write_text(text.replace(",", mark).replace(".", ","))
+    for name in ("blocks.csv", "table.csv"):
+        (pose,) = read_poses(tmp_path / name)
+        np.testing.assert_allclose(pose.matrix, expected, rtol=0, atol=1e-12)
+    assert pose.number == 0
+
+
 def test_matlab_files_are_read(tmp_path, poses):
     mm = in_mm(poses)
     variants = {

@@ -58,6 +58,12 @@ def test_text_in_no_known_encoding_is_refused(tmp_path, data):
         ("FDI [uV]\n1\n", r"found 1 trials for 2 poses and no column 'pose'.*Add a column 'pose'"),
         ("FDI [uV],FDI [mV]\n1,1\n1,1\n", r"line 1, column 'FDI \[mV\]': muscle 'FDI' is there twice"),
         ("pose,pose,FDI [uV]\n0,0,1\n", r"column 'pose': the column is there twice"),
+        ("pose,Pose,FDI [uV]\n0,0,1\n", r"column 'Pose': the column is there twice"),
+        ("trial,FDI [uV]\n0,1\n1.5,1\n", r"line 3, column 'trial': found '1\.5', but trials .*whole numbers"),
+        (
+            "FDI [V]\n0.002\n5000\n",
+            r"line 3, column 'FDI \[V\]': a response of 5000 V.*below 50 mV, so the unit in the header is wrong",
+        ),
         ("FDI\n1\n2\n", r"line 1, column 'FDI': found no unit.*'FDI \[uV\]'"),
         ("FDI [furlong]\n1\n2\n", r"column 'FDI \[furlong\]': found no unit"),
         ("FDI [uV]\n1\n-2\n", r"line 3.*-2 is negative"),
@@ -82,6 +88,32 @@ def test_text_in_no_known_encoding_is_refused(tmp_path, data):
 def test_damaged_tables_are_refused_by_line_and_column(tmp_path, text, message):
     with pytest.raises(InputError, match=r"meps\.csv.*" + message):
         read_responses(write(tmp_path, text), n_poses=2)
+
+
+@pytest.mark.parametrize(("name", "mark"), [("meps.csv", ";"), ("meps.tsv", "\t")])
+def test_decimal_commas_are_read_where_fields_are_separated_otherwise(tmp_path, name, mark):
+    rows = [["pose", "intensity_percent_rmt", "FDI [mV]"], ["0", "110,5", "0,5"], ["1", "120", "1,25E-1"]]
+    table = read_responses(write(tmp_path, "\n".join(map(mark.join, rows)), name), n_poses=2)
+    np.testing.assert_allclose(table.response[:, 0], [0.5e-3, 0.125e-3], rtol=1e-12)
+    assert table.intensity_percent_rmt.tolist() == [110.5, 120]
+
+
+@pytest.mark.parametrize("field", ["1,500,000", "1,", ",5", "1,5x"])
+def test_what_is_no_decimal_comma_is_refused(tmp_path, field):
+    with pytest.raises(InputError, match=rf"line 2, column 'FDI \[uV\]': found '{field}'"):
+        read_responses(write(tmp_path, f"FDI [uV];APB [uV]\n{field};1\n"))
+
+
+def test_commas_beside_decimal_points_may_separate_thousands(tmp_path):
+    with pytest.raises(InputError, match=r"line 3, column 'FDI \[uV\]': found '1,500' instead of a finite number"):
+        read_responses(write(tmp_path, "FDI [uV]\tAPB [uV]\n5.25\t1\n1,500\t1\n", "meps.tsv"))
+
+
+def test_case_of_the_columns_does_not_matter_and_trial_numbers_change_nothing(tmp_path):
+    table = read_responses(write(tmp_path, "Trial,Pose,DIDT_A_per_us,FDI [uV]\n7,1,60,5\n3,0,70,6\n"), n_poses=2)
+    assert table.muscles == ("FDI",) and table.pose_index.tolist() == [1, 0]
+    np.testing.assert_allclose(table.didt, [60e6, 70e6])
+    np.testing.assert_allclose(table.response[:, 0], [5e-6, 6e-6])
 
 
 def test_absent_file_is_refused(tmp_path):
