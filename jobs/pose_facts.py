@@ -161,12 +161,22 @@ def _facts(volumes, pose, head, values):
     peak, peak_m = _peak(volumes, values)
     names, markers = (volumes.attrs["notes"].get(key) for key in ("pose_names", "pose_markers"))
     return PoseFacts(
-        pose=pose, name=names[pose] if names else "", marker=markers[pose] if markers else None, status=Status(int(row["status"])).name.lower(), reason=str(row["reason"].item()), head=head.name,
-        coil=volumes.attrs["notes"]["coil_name"], centre_mm=_plain(matrix[:3, 3] * 1e3), handle=_plain(-matrix[:3, 1]),
-        scalp_mm=round(float(np.linalg.norm(nearest - matrix[:3, 3])) * 1e3, 4), peak_v_per_m=peak,
-        peak_mm=None if peak_m is None else _plain(peak_m * 1e3), iterations=_known(row["iterations"], int),
-        residual=_known(row["residual"], float), seconds=_known(row["seconds"], float),
-    )  # fmt: skip
+        pose=pose,
+        name=names[pose] if names else "",
+        marker=markers[pose] if markers else None,
+        status=Status(int(row["status"])).name.lower(),
+        reason=str(row["reason"].item()),
+        head=head.name,
+        coil=volumes.attrs["notes"]["coil_name"],
+        centre_mm=_plain(matrix[:3, 3] * 1e3),
+        handle=_plain(-matrix[:3, 1]),
+        scalp_mm=round(float(np.linalg.norm(nearest - matrix[:3, 3])) * 1e3, 4),
+        peak_v_per_m=peak,
+        peak_mm=None if peak_m is None else _plain(peak_m * 1e3),
+        iterations=_known(row["iterations"], int),
+        residual=_known(row["residual"], float),
+        seconds=_known(row["seconds"], float),
+    )
 
 
 def _peak(volumes, values):
