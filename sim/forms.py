@@ -20,6 +20,7 @@ import numba
 import numpy as np
 from scipy.sparse import csr_array
 
+from .mesh_quality import node_stars
 from .recovery import gradient_weights
 from .space import EDGES
 
@@ -46,7 +47,7 @@ def assemble(head, space):
     >>> abs(stiffness @ np.ones(stiffness.shape[0])).max() < 1e-12                # doctest: +SKIP
     """
     unknowns = space.unknowns(head.tets)
-    star = _stars(unknowns, space.size)
+    star = node_stars(unknowns, space.size)
     start = np.zeros(space.size + 1, np.int64)
     _count(*star, unknowns, start[1:])
     np.cumsum(start, out=start)
@@ -91,16 +92,6 @@ def _add_products(start, columns, x, y, z, dadt, total):
                     + y[place] * dadt[column, 1, pose]
                     + z[place] * dadt[column, 2, pose]
                 )
-
-
-def _stars(unknowns, size):
-    """Elements around each unknown, in compressed rows: start (size + 1,) and elements."""
-    flat = unknowns.ravel()
-    kept = np.flatnonzero(flat >= 0)
-    order = kept[np.argsort(flat[kept], kind="stable")]
-    start = np.zeros(size + 1, np.int64)
-    np.cumsum(np.bincount(flat[kept], minlength=size), out=start[1:])
-    return start, order // unknowns.shape[1]
 
 
 @numba.njit(cache=True)

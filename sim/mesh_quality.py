@@ -89,13 +89,14 @@ def node_stars(tets, n_nodes):
 
     Parameters
     ----------
-    tets : ndarray (m, 4)
+    tets : ndarray (m, c)
+        Nodes of each element, or its unknowns of any kind; -1 where there is none.
     n_nodes : int
 
     Returns
     -------
     start : ndarray (n_nodes + 1,)
-    elements : ndarray (4 m,); those of node ``i`` are ``elements[start[i]:start[i + 1]]``, in ascending order
+    elements : ndarray; those of node ``i`` are ``elements[start[i]:start[i + 1]]``, in ascending order
 
     Examples
     --------
@@ -104,10 +105,11 @@ def node_stars(tets, n_nodes):
     [1]
     """
     flat = tets.ravel()
-    order = np.argsort(flat, kind="stable")
+    kept = np.flatnonzero(flat >= 0)
+    order = kept[np.argsort(flat[kept], kind="stable")]
     start = np.zeros(n_nodes + 1, dtype=np.int64)
-    np.cumsum(np.bincount(flat, minlength=n_nodes), out=start[1:])
-    return start, order // 4
+    np.cumsum(np.bincount(flat[kept], minlength=n_nodes), out=start[1:])
+    return start, order // tets.shape[1]
 
 
 @numba.njit(cache=True)
