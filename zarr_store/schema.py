@@ -40,6 +40,28 @@ STATUS_ATTRS = {
 }
 
 
+class Method(enum.IntEnum):
+    """How the field of a pose was found: not at all, by an exact solve of one kind, or from modes within a tolerance.
+
+    Examples
+    --------
+    >>> Method.MODES.value
+    3
+    """
+
+    NONE = 0
+    DIRECT = 1
+    ITERATIVE = 2
+    MODES = 3
+
+
+METHOD_ATTRS = {
+    "flag_values": [int(method) for method in Method],
+    "flag_meanings": " ".join(method.name.lower() for method in Method),
+    "units": "1",
+}
+
+
 @dataclass(frozen=True, kw_only=True)
 class Variable:
     """What a variable of a store is: dimensions, dtype, the value of a cell that is not there, and its attributes."""

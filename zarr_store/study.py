@@ -99,6 +99,16 @@ class Study:
         return self.folder / "cache"
 
     @property
+    def basis(self) -> Path:
+        """``basis.json``: which basis of modes the study takes, and where it lies."""
+        return self.folder / "basis.json"
+
+    @property
+    def bases(self) -> Path:
+        """``../bases``: bases of modes, beside the study since others may share them."""
+        return self.folder.parent / "bases"
+
+    @property
     def scratch(self) -> Path:
         """``scratch``: temporary files of workers, removed when a stage ends."""
         return self.folder / "scratch"

@@ -10,7 +10,7 @@ from ..errors import GridMismatchError, InputError, StoreError
 from .atomic import disk_errors, folder_in_the_making
 from .datasets import consolidate, open_group
 from .ids import NUMERICS_VERSION, array_id, content_id, plain
-from .schema import FIELD_DIMS, GRID_DIMS, STATUS_ATTRS, VOLUME_DIMS, Status, global_attrs
+from .schema import FIELD_DIMS, GRID_DIMS, METHOD_ATTRS, STATUS_ATTRS, VOLUME_DIMS, Method, Status, global_attrs
 from .study import Study
 
 DIDT_A_PER_S = 1e6
@@ -24,6 +24,7 @@ COMPRESSIONS = {
     "none": (Crc32cCodec(),),
 }
 _POSES_PER_CHUNK = 16384  # of the pose matrices: 2 MiB
+_ERROR = "estimated relative L2 error in brain tissue; NaN: solved exactly"
 _AT_DIDT = "at 1 A/us in the coil; for another rate of change multiply by didt / (1e6 A/s)"
 FIELDS = ("e_norm", "e_field")
 _PER_POSE = {
@@ -31,6 +32,8 @@ _PER_POSE = {
     "iterations": ("int32", -1, {"long_name": "solver iterations", "units": "1", "comment": "-1: not solved"}),
     "residual": ("float64", np.nan, {"long_name": "relative residual of the solve", "units": "1"}),
     "seconds": ("float64", np.nan, {"long_name": "time of the solve and the sampling", "units": "s"}),
+    "method": ("int8", int(Method.NONE), {"long_name": "how the field was found; none: not solved", **METHOD_ATTRS}),
+    "error_estimate": ("float64", np.nan, {"long_name": "estimated error", "units": "1", "comment": _ERROR}),
     "reason": ("string", "", {"long_name": "why the pose failed", "units": "1"}),
 }
 PER_POSE = tuple(_PER_POSE)

@@ -10,20 +10,21 @@ import xarray as xr
 from ..errors import GridMismatchError, InputError, StoreError
 from .atomic import disk_errors
 from .datasets import open_dataset, open_group
-from .schema import Status
+from .schema import Method, Status
 from .shards import Problem, pending_shards, read_status, replace_shard, reset_volumes, verify_volumes
 from .study import locate
-from .volume_layout import COMPRESSIONS, DIDT_A_PER_S, FIELDS, create_volumes
+from .volume_layout import COMPRESSIONS, DIDT_A_PER_S, FIELDS, PER_POSE, create_volumes
 
 __all__ = [
-    "COMPRESSIONS", "DIDT_A_PER_S", "Problem", "create_volumes", "open_volumes", "pending_shards", "read_status",
-    "read_volumes", "reset_volumes", "verify_volumes", "write_shard",
+    "COMPRESSIONS", "DIDT_A_PER_S", "Problem", "create_volumes", "open_volumes", "pending_shards", "read_rows",
+    "read_status", "read_volumes", "reset_volumes", "verify_volumes", "write_shard",
 ]  # fmt: skip
 
 
 def write_shard(
-    study, start: int, e_norm, status, iterations=None, residual=None, seconds=None, reason=None, e_field=None
-) -> None:
+    study, start: int, e_norm, status, iterations=None, residual=None, seconds=None, reason=None, e_field=None,
+    method=None, error_estimate=None,
+) -> None:  # fmt: skip
     """Write the poses ``start : start + len(e_norm)``, which must be one whole shard; their status last.
 
     No two tasks may own the same shard, save for one task that is run twice: equal inputs give equal volumes, and
@@ -44,6 +45,11 @@ def write_shard(
         Why a pose failed; each failed pose needs one.
     e_field : array_like (p, 3, n, n, n), V/m at 1 A/µs, optional
         Needed where the store holds components.
+    method : sequence of Method (p,), optional
+        How each field was found; `Method.NONE` by default.
+    error_estimate : array_like (p,), optional
+        Estimated relative L2 error in brain tissue of each pose; NaN, of an exact solve, by default. A store that was
+        made before these two were kept goes on without them.
 
     Raises
     ------
@@ -65,9 +71,10 @@ def write_shard(
     what = f"writing the poses {start}:{start + len(status)} to {path}"
     _check_whole(what, group["status"], start, len(status))
     reason = [""] * len(status) if reason is None else [str(text) for text in reason]
-    rows = {"iterations": iterations, "residual": residual, "seconds": seconds}
+    rows = {"iterations": iterations, "residual": residual, "seconds": seconds, "error_estimate": error_estimate}
+    rows["method"] = None if method is None else [int(Method(each)) for each in method]
     rows["reason"] = np.array(reason, dtype=object)
-    rows = {name: values for name, values in rows.items() if values is not None}
+    rows = {name: values for name, values in rows.items() if values is not None and name in group}
     fields = {name: values for name, values in (("e_norm", e_norm), ("e_field", e_field)) if values is not None}
     _check_rows(what, group, rows, fields, status)
     place = slice(start, start + len(status))
@@ -156,6 +163,39 @@ def read_volumes(study, poses, variable: str = "e_norm") -> np.ndarray:
     return volumes[back]
 
 
+def read_rows(study, start: int, stop: int, names=PER_POSE) -> dict[str, np.ndarray]:
+    """Read what is kept beside the volumes of consecutive poses; much quicker than the Dataset for a few of them.
+
+    Parameters
+    ----------
+    study : Study or path-like
+    start, stop : int
+        Poses ``start:stop``.
+    names : sequence of str
+        Of the variables along ``pose``; those that the store does not hold are left out.
+
+    Returns
+    -------
+    dict of ndarray (stop - start, ...)
+
+    Raises
+    ------
+    StoreError
+        Where there is no store, or a file is damaged.
+
+    Examples
+    --------
+    >>> read_rows("studies/quick", 0, 16, ("pose_matrix",))["pose_matrix"].shape        # doctest: +SKIP
+    (16, 4, 4)
+    """
+    path = locate(study, "volumes")
+    group = open_group(path, "simulate")
+    try:
+        return {name: group[name][start:stop] for name in names if name in group}
+    except Exception as error:
+        raise StoreError(_unreadable(path, f"poses {start}:{stop}", f"{type(error).__name__}: {error}")) from error
+
+
 def _ranges(poses):
     # Ranges of consecutive poses: Zarr reads a slice of a shard ten times as fast as the same poses by index.
     ends = [*(np.flatnonzero(np.diff(poses) != 1) + 1), len(poses)] if len(poses) else []
@@ -181,8 +221,9 @@ def open_volumes(study) -> xr.Dataset:
     -------
     xarray.Dataset
         ``e_norm (pose, x, y, z)`` V/m at 1 A/µs (dask), ``e_field`` where it was asked for, per pose ``status``,
-        ``iterations``, ``residual``, ``seconds``, ``reason``; ``tissue`` and ``motor_mask (x, y, z)``; coordinates
-        ``x, y, z`` m and ``pose_matrix (pose, row, column)``. Poses that are not done read as NaN.
+        ``iterations``, ``residual``, ``seconds``, ``method``, ``error_estimate``, ``reason``; ``tissue`` and
+        ``motor_mask (x, y, z)``; coordinates ``x, y, z`` m and ``pose_matrix (pose, row, column)``. Poses that are not
+        done read as NaN. Stores of earlier versions have no ``method`` and ``error_estimate``.
 
     Raises
     ------

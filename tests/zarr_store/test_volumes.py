@@ -1,15 +1,19 @@
+import shutil
+
 import numpy as np
 import pytest
 import xarray as xr
 from motorsweep.errors import GridMismatchError, InputError, StoreError
 from motorsweep.sim.volume import VolumeGrid
-from motorsweep.zarr_store.schema import SCHEMA_VERSION, VOLUME_DIMS, Status
+from motorsweep.zarr_store.datasets import consolidate
+from motorsweep.zarr_store.schema import SCHEMA_VERSION, VOLUME_DIMS, Method, Status
 from motorsweep.zarr_store.volumes import (
     create_volumes,
     open_volumes,
     pending_shards,
     read_status,
     read_volumes,
+    verify_volumes,
     write_shard,
 )
 
@@ -61,6 +65,39 @@ def test_the_store_explains_itself(study, small):
     assert volumes.status.attrs["flag_meanings"] == "pending done failed"
     assert all({"units", "long_name"} <= v.attrs.keys() for v in volumes.variables.values())
     assert "electric field" not in repr(volumes.attrs["notes"])
+
+
+def test_how_each_field_was_found_is_kept_with_its_error(study, small):
+    small.make_volumes(study)
+    how = [Method.MODES, Method.DIRECT, Method.ITERATIVE, Method.NONE]
+    errors = [2e-4, np.nan, np.nan, np.nan]
+    write(study, small, 0, 4, [D, D, D, F], method=how, error_estimate=errors, reason=["", "", "", "diverged: it did"])
+    write(study, small, 4, 8)
+    volumes = open_volumes(study)
+    assert volumes.method.values[:8].tolist() == [3, 1, 2, 0, 0, 0, 0, 0]
+    assert volumes.method.attrs["flag_meanings"] == "none direct iterative modes"
+    assert volumes.method.attrs["flag_values"] == [0, 1, 2, 3]
+    np.testing.assert_array_equal(volumes.error_estimate[:8], errors + 4 * [np.nan])
+    assert "brain tissue; NaN: solved exactly" in volumes.error_estimate.attrs["comment"]
+    write(study, small, 0, 4, method=4 * [Method.DIRECT], error_estimate=4 * [np.nan])  # solved again, exactly
+    assert open_volumes(study).method.values[:4].tolist() == 4 * [1]
+    assert np.isnan(open_volumes(study).error_estimate).all()
+    with pytest.raises(StoreError, match=r"error_estimate has the shape \(3,\)"):
+        write(study, small, 0, 4, error_estimate=[0.1, 0.1, 0.1])
+
+
+def test_stores_of_earlier_versions_go_on_without_the_method(study, small):
+    store_id = small.make_volumes(study)
+    for name in ("method", "error_estimate"):
+        shutil.rmtree(study.volumes / name)
+    consolidate(study.volumes, [])
+    assert small.make_volumes(study) == store_id
+    for start, stop in pending_shards(study):
+        size = stop - start
+        write(study, small, start, stop, method=[Method.MODES] * size, error_estimate=[1e-4] * size)
+    assert "method" not in open_volumes(study)
+    assert verify_volumes(study) == []
+    assert pending_shards(study) == []
 
 
 def test_components_are_kept_beside_the_magnitude(study, small):
