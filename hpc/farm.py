@@ -38,7 +38,8 @@ def run_stage(
     function : callable
         Called with a task where the task runs. It must be importable by name, and deterministic: it may run twice
         when a worker dies. What it returns is sent back, so it should be small. Where a task holds several pieces,
-        the value's ``failed`` (if it has one) says how many of them failed.
+        the value's ``failed`` (if it has one) says how many of them failed, and
+        ``left`` how many it left undone, for another stage to take up.
     tasks : iterable of frozen dataclasses
         Plain values; ``name`` (or ``id``) is how messages call the task, ``size`` how many pieces it holds.
     executor
@@ -119,7 +120,7 @@ class _Stage:
     def count(self, task, outcome):
         size = task_size(task)
         failed = int(getattr(outcome.value, "failed", 0)) if outcome.ok else size
-        self.done += size - failed
+        self.done += size - failed - int(getattr(outcome.value, "left", 0))
         self.failed += failed
         return TaskEvent(
             verb=self.verb,

@@ -12,7 +12,9 @@ from pathlib import Path
 from ..errors import InputError
 from ..sim.label_mesh import MESH_VERSION
 from ..sim.template import HAND_KNOB_MM, KEY
+from ..zarr_store.bases import basis_id
 from ..zarr_store.ids import NUMERICS_VERSION, content_id, plain
+from .solver_choice import resolved_method
 
 # The layered sphere's brain ends at 80 mm.
 _SPHERE_KNOB_MM = (0.0, 0.0, 75.0)
@@ -59,14 +61,17 @@ def head_spec(config):
 
 
 def volumes_spec(config):
-    """Spec of the field volumes: head, coil, poses, grid, elements and the solver's tolerance; not the mask."""
+    """Spec of the field volumes: head, coil, poses, grid, elements and the solver's tolerances; not the mask.
+
+    Exact solvers give the same fields, so which of them is not told; modes are another matter.
+    """
     poses = plain(config.poses)
     if config.poses.file:
         poses = {"file": file_hash(config.poses.file), "section": config.poses.section}
     else:
         del poses["file"], poses["section"]
         poses["seed"] = config.seed if config.poses.random else None
-    return {
+    spec = {
         "kind": "volumes",
         "numerics": NUMERICS_VERSION,
         "head": head_spec(config),
@@ -82,6 +87,13 @@ def volumes_spec(config):
         "elements": _elements_spec(config.solver),
         "rtol": config.solver.rtol,
     }
+    return spec | ({"modes": _modes_spec(config.solver)} if resolved_method(config).method == "modes" else {})
+
+
+def _modes_spec(solver):
+    # Where the study names no region, that of its poses, which the spec has already.
+    spec = {"tolerance": solver.tolerance, "region": plain(solver.region) if solver.region.given else None}
+    return spec | ({"basis": basis_id(solver.basis)} if solver.basis else {})
 
 
 def _elements_spec(solver):

@@ -165,7 +165,7 @@ def _printable(text):
     return "".join(each if each.isprintable() else f"\\u{ord(each):04x}" for each in text)
 
 
-_SHORT = {"hand_knob_mm": "x, y, z", "centre_mm": "x, y, z"}
+_SHORT = {"hand_knob_mm": "x, y, z", "centre_mm": "x, y, z", "angle_deg": "low, high", "distance_mm": "low, high"}
 
 _KINDS = {
     "int_type": "a whole number",
@@ -187,8 +187,8 @@ def _must_be(fault):
         words = [word or number for word, number in valid]
         hint = did_you_mean(fault["input"], words) if isinstance(fault["input"], str) else ""
         return fault["ctx"]["expected"] + hint
-    if fault["type"] == "too_long" and fault["ctx"].get("max_length") == 3:
-        return "x, y, z"
+    if fault["type"] == "too_long" and fault["loc"][-1] in _SHORT:
+        return _SHORT[fault["loc"][-1]]
     return _KINDS.get(fault["type"]) or fault["msg"].removeprefix("Input should be ")
 
 
@@ -224,18 +224,21 @@ def _keys_of(table):
 
 def _with_paths(tables, home):
     """Make every path of the study absolute; the study's own folder starts beside the current directory."""
-    sources = {
-        "head": ("source", BUILTIN_HEADS),
-        "coil": ("source", BUILTIN_COILS),
-        "poses": ("file", ()),
-        "volume": ("mask_file", ()),
-        "responses": ("file", ()),
-    }
+    sources = (
+        ("head", "source", BUILTIN_HEADS),
+        ("coil", "source", BUILTIN_COILS),
+        ("poses", "file", ()),
+        ("volume", "mask_file", ()),
+        ("solver", "bases", ()),
+        ("solver", "basis", ()),
+        ("responses", "file", ()),
+    )
     changed = {}
-    for table, (key, builtin) in sources.items():
-        value = getattr(getattr(tables, table), key)
+    for table, key, builtin in sources:
+        held = changed.get(table, getattr(tables, table))
+        value = getattr(held, key)
         if value and value not in builtin:
-            changed[table] = replace(getattr(tables, table), **{key: _absolute(value, home, f"[{table}] {key}")})
+            changed[table] = replace(held, **{key: _absolute(value, home, f"[{table}] {key}")})
     if tables.folder:
         folder = _absolute(tables.folder, home, "folder")
     else:

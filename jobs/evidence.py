@@ -11,7 +11,7 @@ from ..errors import MotorsweepError, StoreError
 from ..hpc.events import read_events
 from ..zarr_store.results import open_results
 from ..zarr_store.runs import list_records
-from ..zarr_store.schema import Status
+from ..zarr_store.schema import Method, Status
 from ..zarr_store.study import Study
 from ..zarr_store.trials import open_trials
 from ..zarr_store.volumes import open_volumes
@@ -244,6 +244,7 @@ def _volume_facts(volumes):
     residual = volumes["residual"].values[status == int(Status.DONE)] if "residual" in volumes else np.empty(0)
     if np.isfinite(residual).any():
         poses += f"; largest relative residual {np.nanmax(residual):.1e}"
+    poses += _by_modes(volumes)
     mask = int(volumes["motor_mask"].values.sum())
     return [
         ("Head", head),
@@ -252,6 +253,18 @@ def _volume_facts(volumes):
         ("Poses", poses),
         ("Volumes", f"{n} × {n} × {n} voxels of {abs(axis[1] - axis[0]):.3g} mm; motor mask {mask:,} voxels"),
     ]
+
+
+def _by_modes(volumes):
+    """How many poses a basis of modes has served, and how well."""
+    if "error_estimate" not in volumes or not (volumes["method"].values == int(Method.MODES)).any():
+        return ""
+    estimates = volumes["error_estimate"].values
+    served = np.isfinite(estimates)
+    return (
+        f"; {served.sum()} by modes, estimated to be off by {np.nanmax(estimates):.2%} at most (median "
+        f"{np.nanmedian(estimates):.2%}) in brain tissue"
+    )
 
 
 def _elements(volumes):

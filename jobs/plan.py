@@ -7,6 +7,7 @@ import numpy as np
 
 from ..hpc.identity import volumes_spec
 from ..hpc.prepare import check_same_volumes
+from ..hpc.solver_choice import pose_count
 from ..hpc.sweep import Sweep, validation_score
 from ..hpc.trials import check_responses, expected_trials_id
 from ..zarr_store.ids import content_id
@@ -14,9 +15,9 @@ from ..zarr_store.runs import list_records, run_state
 from ..zarr_store.schema import Status
 from ..zarr_store.study import Study
 from ..zarr_store.volumes import open_volumes
+from .plan_solver import SolverPlan, plan_solver
 
 # Core-seconds of a piece of work, as long as the study has not measured its own: see docs/performance.md.
-SECONDS_PER_POSE = 0.2
 SECONDS_PER_VOLUME_AND_EPOCH = 0.2
 SECONDS_PER_CODE_AND_EPOCH = {3: 1.5e-3, 6: 5.5e-3}
 
@@ -58,6 +59,8 @@ class Plan:
     shards : int
         Shards that are still to be written.
     trials : int
+    workers : str
+    solver : SolverPlan
     """
 
     name: str
@@ -68,10 +71,11 @@ class Plan:
     shards: int
     trials: int
     workers: str
+    solver: SolverPlan
 
     def lines(self):
         """Lines for people."""
-        lines = [f"study     {self.name}   (volumes {self.config_id}, {self.folder})"]
+        lines = [f"study     {self.name}   (volumes {self.config_id}, {self.folder})", *self.solver.lines()]
         for stage in self.stages:
             counts = f"{stage.done} done, {stage.pending} pending" + (
                 f", {stage.failed} failed" if stage.failed else ""
@@ -126,7 +130,8 @@ def make_plan(config):
     """
     study, spec = Study(config.folder), volumes_spec(config)
     check_same_volumes(study, spec)
-    simulate, shards = _simulate(study, config)
+    solver = plan_solver(study, config)
+    simulate, shards = _simulate(study, config, solver)
     sweep = Sweep(config, expected_trials_id(study, config))
     measured, trials = _measured(study), _n_trials(study, config)
     workers = config.executor.workers or "as many as fit"
@@ -143,6 +148,7 @@ def make_plan(config):
         shards=shards,
         trials=trials,
         workers=f"executor {config.executor.kind}, workers {workers}",
+        solver=solver,
     )
 
 
@@ -152,21 +158,13 @@ def _n_trials(study, config):
 
         return int(open_trials(study).sizes["trial"])
     if config.responses.file:
-        table = check_responses(config, _n_poses(config))
+        table = check_responses(config, pose_count(config))
         return int((table.pose_index >= 0).sum())
     return sum(config.stimulation.trials)
 
 
-def _n_poses(config):
-    if not config.poses.file:
-        return config.poses.grid**2 + config.poses.random
-    from ..hpc.stimuli import read_stimuli
-
-    return len(read_stimuli(config).poses)
-
-
-def _simulate(study, config):
-    seconds, basis = SECONDS_PER_POSE, "at 0.2 s a pose, not yet measured"
+def _simulate(study, config, solver):
+    seconds, basis = solver.pose_seconds, f"at {solver.pose_seconds:.2g} s a pose, not yet measured"
     size = config.volume.n**3 * 4 * (4 if config.volume.components else 1) / 1e9
     if study.volumes.exists():
         volumes = open_volumes(study)
@@ -176,7 +174,7 @@ def _simulate(study, config):
             seconds = float(np.nanmedian(volumes["seconds"].values[done]))
             basis = f"at {seconds:.2g} s a pose, median of {done.sum()}"
     else:
-        status = np.zeros(_n_poses(config), np.int8)
+        status = np.zeros(pose_count(config), np.int8)
     pending = status == int(Status.PENDING)
     shards = len(np.unique(np.flatnonzero(pending) // config.solver.poses_per_shard))
     counts = {"done": int((status == int(Status.DONE)).sum()), "pending": int(pending.sum())}
@@ -185,7 +183,7 @@ def _simulate(study, config):
         unit="poses",
         **counts,
         failed=len(status) - sum(counts.values()),
-        core_hours=counts["pending"] * seconds / 3600,
+        core_hours=(counts["pending"] * seconds + (0 if counts["done"] else solver.basis_seconds)) / 3600,
         gigabytes=len(status) * size,
         basis=basis,
     )

@@ -10,7 +10,8 @@ from ..hpc.export import check_pose, stored_coil, stored_grid, stored_head
 from ..sim.pose import Pose
 from ..sim.scalp import Scalp
 from ..sim.tissues import TISSUE_TAGS
-from ..zarr_store.schema import Status
+from ..zarr_store.schema import Method, Status
+from ..zarr_store.volume_layout import PER_POSE
 from ..zarr_store.volumes import read_volumes
 from .destination import check_destination
 from .export import OpenedStudy
@@ -43,9 +44,13 @@ class PoseFacts:
         99.9th percentile of |E| at 1 A/µs in grey matter within the motor mask.
     peak_mm : list of 3 floats or None
         Centroid of the voxels with the strongest 1 % of it, weighted by |E|.
+    method : str
+        ``direct``, ``iterative`` or ``modes``; ``none`` where it was not solved or not kept which.
     iterations : int or None
     residual, seconds : float or None
         Of the solve; None where it was not solved.
+    error_estimate : float or None
+        Estimated relative L2 error in brain tissue of a field by modes.
     picture : str
         Path; empty where none was drawn.
     not_drawn : str
@@ -67,6 +72,8 @@ class PoseFacts:
     iterations: int | None
     residual: float | None
     seconds: float | None
+    method: str = "none"
+    error_estimate: float | None = None
     picture: str = ""
     not_drawn: str = ""
 
@@ -84,10 +91,15 @@ class PoseFacts:
                 f"field     99.9th percentile of |E| in grey matter within the mask {self.peak_v_per_m:.3g} V/m at "
                 f"1 A/us, strongest 1 % around {_place(self.peak_mm)} mm"
             )
-            how = f"{self.iterations} iterations" if self.iterations else "direct"
-            lines.append(f"solve     {how}, residual {self.residual:.1e}, {self.seconds:.2f} s")
+            lines.append(f"solve     {self._how()}, {self.seconds:.2g} s")
         lines += [f"picture   {self.picture}"] if self.picture else []
         return lines + ([f"picture   not drawn: {self.not_drawn}"] if self.not_drawn else [])
+
+    def _how(self):
+        if self.error_estimate is not None:
+            return f"by modes, off by {self.error_estimate:.2%} in the brain at most (estimate)"
+        how = f"{self.iterations} iterations" if self.iterations else "direct"
+        return f"{how}, residual {self.residual:.1e}"
 
     def as_dict(self):
         """Plain values for scripts."""
@@ -155,7 +167,7 @@ def _values(opened, pose):
 
 
 def _facts(volumes, pose, head, values):
-    row = volumes[["status", "reason", "iterations", "residual", "seconds"]].isel(pose=pose)
+    row = volumes[[name for name in PER_POSE if name in volumes]].isel(pose=pose)
     matrix = volumes["pose_matrix"].values[pose]
     nearest = Scalp.of(head).closest(matrix[:3, 3])[0][0]
     peak, peak_m = _peak(volumes, values)
@@ -176,6 +188,8 @@ def _facts(volumes, pose, head, values):
         iterations=_known(row["iterations"], int),
         residual=_known(row["residual"], float),
         seconds=_known(row["seconds"], float),
+        method=Method(int(row["method"])).name.lower() if "method" in row else "none",
+        error_estimate=_known(row["error_estimate"], float) if "error_estimate" in row else None,
     )
 
 

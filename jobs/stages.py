@@ -12,15 +12,9 @@ from ..hpc.events import EventLog, Progress
 from ..hpc.executors import open_executor
 from ..hpc.farm import run_stage
 from ..hpc.identity import volumes_spec
+from ..hpc.mpi_executor import check_ranks
 from ..hpc.prepare import check_same_volumes, head_path, prepare_volumes
 from ..hpc.records import record_of
-from ..hpc.simulate import (
-    memory_per_worker_gb,
-    shard_tasks,
-    solve_shard,
-    study_solver,
-    write_failed_shard,
-)
 from ..hpc.sweep import Sweep, validation_score
 from ..hpc.train import TrainTask, train_run
 from ..hpc.trials import check_responses, expected_trials_id, prepare_trials
@@ -31,12 +25,12 @@ from ..zarr_store.results import ResultPlan
 from ..zarr_store.results import collect as collect_results
 from ..zarr_store.runs import read_record, run_state, write_failure
 from ..zarr_store.schema import Status
-from ..zarr_store.shards import pending_shards
 from ..zarr_store.study import Study, atomic_write_text
 from ..zarr_store.trials import open_trials
 from ..zarr_store.volumes import open_volumes
 from .options import StageResult
 from .report_tables import score_lines
+from .simulation import Simulation
 
 _BUILDS_ON = "it builds on run"
 
@@ -66,6 +60,7 @@ class Coordinator:
         )
 
     def __enter__(self):
+        check_ranks(self._executor_config)
         self._lock.__enter__()
         try:
             check_same_volumes(self.study, volumes_spec(self.config))
@@ -91,23 +86,16 @@ class Coordinator:
     # ---- simulate ----------------------------------------------------------------------------------------------
 
     def simulate(self):
-        """Solve the poses that are not done, then make the trials."""
+        """Find the fields of the poses that are not done, then make the trials."""
         began = time.monotonic()
         if not head_path(self.study, self.config).exists():
             self._say("simulate", "preparing head, poses and volume store; meshing a new head takes a minute or two")
         prepare_volumes(self.study, self.config)
         volumes = open_volumes(self.study)
         check_responses(self.config, volumes.sizes["pose"])
-        total, notes = volumes.sizes["pose"], volumes.attrs["notes"]
-        sizes = int(notes["unknowns"]), int(notes["head_nodes"])
-        shards = pending_shards(self.study, self.options.retry_failed)
+        total = volumes.sizes["pose"]
         before = int((volumes["status"].values == int(Status.DONE)).sum())
-        solver = study_solver(self.config, *sizes)
-        memory = memory_per_worker_gb(self.config, solver.kind, *sizes)
-        if shards:
-            self._say("simulate", f"{sizes[0]:,} unknowns, {solver.kind} solver: {solver.reason}")
-        tasks = shard_tasks(self.study, self.config, shards, solver.kind)
-        self._farm("simulate", solve_shard, tasks, "poses", memory, self._record_lost_shard)
+        told = Simulation(self.study, self.config, self._events, self.options, self._farm, self._say).run()
         status = open_volumes(self.study)["status"].values
         done, failed = int((status == int(Status.DONE)).sum()), int((status == int(Status.FAILED)).sum())
         if done + failed < total:
@@ -116,10 +104,10 @@ class Coordinator:
                 "their tasks were lost; logs/simulate.log tells why. The same command solves them again."
             )
         prepare_trials(self.study, self.config)
-        self._tell_of_limits(notes)
+        self._tell_of_limits(volumes.attrs["notes"])
         seconds = time.monotonic() - began
         return StageResult(
-            verb="simulate", unit="poses", done=done - before, skipped=before, failed=failed, seconds=seconds
+            verb="simulate", unit="poses", done=done - before, skipped=before, failed=failed, seconds=seconds, note=told
         )
 
     def _tell_of_limits(self, notes):
@@ -244,10 +232,6 @@ class Coordinator:
                 ready.append(run)
         # Long ones first, so that no worker is left with a long one at the end.
         return sorted(ready, key=lambda run: -(run.cell.depth if run.cell else 0))
-
-    def _record_lost_shard(self, task, outcome):
-        if not outcome.ok:
-            write_failed_shard(task, f"{outcome.reason}: {outcome.message}")
 
     def _record_failure(self, task, outcome):
         if not outcome.ok:

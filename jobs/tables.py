@@ -9,31 +9,28 @@ import re
 from dataclasses import dataclass, field
 from typing import Annotated, Literal
 
-from annotated_types import Ge, Gt, Le, Lt, MinLen, MultipleOf
+from annotated_types import Ge, Le, MinLen, MultipleOf
 
 from ..hpc.executors import ExecutorConfig
 from ..sim.responses import MUSCLES
 from ..sim.tissues import CONDUCTIVITIES
-
-Positive = Annotated[float, Gt(0)]
-NotNegative = Annotated[float, Ge(0)]
-Count = Annotated[int, Ge(1)]
-CountOrNone = Annotated[int, Ge(0)]
-Fraction = Annotated[float, Gt(0), Lt(1)]
-Share = Annotated[float, Ge(0), Le(1)]
-Dropout = Annotated[float, Ge(0), Lt(1)]
-Decay = Annotated[float, Gt(0), Le(1)]
-Point = tuple[float, float, float]
+from .solver_table import SolverTable
+from .table_ranges import (
+    Count,
+    CountOrNone,
+    Decay,
+    Dropout,
+    Fraction,
+    NotNegative,
+    Point,
+    Positive,
+    Share,
+    Table,
+)
 
 BUILTIN_HEADS = ("template", "sphere")
 HEAD_SUFFIXES = (".msh", ".msh.gz", ".nii", ".nii.gz", ".npz")
 BUILTIN_COILS = ("magstim-70mm", "dipole")
-
-
-class Table:
-    """What all tables share: no key but those named, no text where a number belongs, no NaN."""
-
-    __pydantic_config__ = {"extra": "forbid", "strict": True, "allow_inf_nan": False}  # noqa: RUF012
 
 
 def _unique(key, values):
@@ -148,17 +145,6 @@ class VolumeTable(Table):
     components: bool = False
     mask_radius_mm: Positive = 30.0
     mask_file: str = ""
-
-
-@dataclass(frozen=True, kw_only=True)
-class SolverTable(Table):
-    """[solver]: how the field is solved, and how many poses one task holds."""
-
-    kind: Literal["auto", "direct", "iterative"] = "auto"
-    order: Literal[1, 2] = 2
-    margin_mm: NotNegative = 8.0
-    rtol: Fraction = 1e-10
-    poses_per_shard: Count = 16
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -285,7 +271,7 @@ class StudyTables(Table):
     coil: CoilTable = CoilTable()
     poses: PosesTable = PosesTable()
     volume: VolumeTable = VolumeTable()
-    solver: SolverTable = SolverTable()
+    solver: SolverTable = field(default_factory=SolverTable)
     stimulation: StimulationTable = StimulationTable()
     firing: FiringTable = FiringTable()
     responses: ResponsesTable = ResponsesTable()

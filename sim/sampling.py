@@ -6,7 +6,7 @@ Nothing is averaged across tissues, so the jumps of the normal field at their bo
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.sparse import csr_array
+from scipy.sparse import csr_array, hstack, vstack
 
 from .recovery import gradient_operator, gradient_weights, patch_recovery
 from .space import EDGES
@@ -25,8 +25,11 @@ class Sampler:
         Potential to its gradient at points in elements of second order, 1/m; row 3 i + k is component k at point i.
     gradient : csr_array (3 r, n)
         Potential at nodes to gradient in the ``r`` elements around points in linear elements, 1/m.
-    recovery : csr_array (p, r)
-        Gradient in those elements to gradient at points, recovered tissue by tissue.
+    recovery : csr_array (t, r)
+        Gradient in those elements to gradient at nodes, recovered tissue by tissue; a node at a border has a row for
+        each of its tissues.
+    spread : csr_array (p, t)
+        Gradient at nodes to gradient at points. The product of both, as one matrix, would have ten times the entries.
     interpolation : csr_array (p, size)
         Coefficients to values at points.
     tissue : ndarray (p,) int16
@@ -41,6 +44,7 @@ class Sampler:
     slopes: csr_array
     gradient: csr_array
     recovery: csr_array
+    spread: csr_array
     interpolation: csr_array
     tissue: np.ndarray
 
@@ -65,8 +69,30 @@ class Sampler:
             field += (self.slopes @ columns).reshape(-1, 3, poses)
         if self.recovery.nnz:
             in_elements = (self.gradient @ columns[: self.gradient.shape[1]]).reshape(-1, 3 * poses)
-            field += (self.recovery @ in_elements).reshape(-1, 3, poses)
+            field += (self.spread @ (self.recovery @ in_elements)).reshape(-1, 3, poses)
         return -field.transpose(2, 0, 1)
+
+    def adjoint(self, values):
+        """Transpose of `field`: functionals of the field at the points, as functionals of potential and dA/dt.
+
+        Parameters
+        ----------
+        values : ndarray (p, 3, k)
+
+        Returns
+        -------
+        of_potential : ndarray (size, k)
+        of_dadt : ndarray (size, 3, k)
+            With them, the sum of values times field is that of potential and dA/dt times these.
+        """
+        points, _, k = values.shape
+        flat = np.ascontiguousarray(values).reshape(points, 3 * k)
+        of_dadt = -(self.interpolation.T @ flat).reshape(-1, 3, k)
+        of_potential = -(self.slopes.T @ flat.reshape(3 * points, k))
+        if self.recovery.nnz:
+            in_elements = (self.recovery.T @ (self.spread.T @ flat)).reshape(-1, k)
+            of_potential[: self.gradient.shape[1]] -= self.gradient.T @ in_elements
+        return of_potential, of_dadt
 
 
 def build_sampler(head, space, points):
@@ -98,9 +124,9 @@ def build_sampler(head, space, points):
     columns = np.repeat(unknowns, 3, axis=0)
     at_second = _rows(rows.ravel(), columns, slopes.reshape(-1, 10), (3 * len(points), space.size))
     needed = _neighbourhood(head, np.unique(element[linear]))
-    recovery = _recovery(head, needed, element, weights, linear)
+    recovery, spread = _recovery(head, needed, element, weights, linear)
     gradient = gradient_operator(head.nodes, head.tets[needed])
-    return Sampler(at_second, gradient, recovery, csr_array(interpolation), tissue)
+    return Sampler(at_second, gradient, recovery, spread, csr_array(interpolation), tissue)
 
 
 def _values(weights):
@@ -131,8 +157,8 @@ def _neighbourhood(head, elements):
 
 
 def _recovery(head, needed, element, weights, chosen):
-    """Recovery of the gradient at the chosen points, which lie in linear elements."""
-    total = csr_array((len(element), len(needed)))
+    """Recovery of the gradient at nodes, tissue by tissue, and its way to the chosen points in linear elements."""
+    recoveries, spreads = [csr_array((0, len(needed)))], [csr_array((len(element), 0))]
     tissue = head.tissue[element[chosen]]
     for tag in np.unique(tissue):
         own = np.flatnonzero(head.tissue[needed] == tag)
@@ -141,7 +167,7 @@ def _recovery(head, needed, element, weights, chosen):
         corners = head.tets[element[points]]
         used, local = np.unique(corners, return_inverse=True)
         at_nodes = patch_recovery(head.nodes[tets].mean(1), head.nodes, tets, used)
-        to_points = _rows(points, local.reshape(corners.shape), weights[points], (len(element), len(used)))
-        spread = csr_array((np.ones(len(own)), (np.arange(len(own)), own)), shape=(len(own), len(needed)))
-        total = total + to_points @ (at_nodes @ spread)
-    return csr_array(total)
+        among = csr_array((np.ones(len(own)), (np.arange(len(own)), own)), shape=(len(own), len(needed)))
+        recoveries.append(at_nodes @ among)
+        spreads.append(_rows(points, local.reshape(corners.shape), weights[points], (len(element), len(used))))
+    return csr_array(vstack(recoveries)), csr_array(hstack(spreads))

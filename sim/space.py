@@ -9,6 +9,7 @@ the region take part in it by the edges that they keep.
 from dataclasses import dataclass
 
 import numpy as np
+from scipy.sparse import csr_array
 
 from ..errors import ConfigError
 
@@ -76,6 +77,24 @@ class Space:
         at_nodes, at_edges = values[..., :n, :], values[..., n:, :]
         bubbles = at_edges - 0.5 * (at_nodes[..., self.edges[:, 0], :] + at_nodes[..., self.edges[:, 1], :])
         return np.concatenate([at_nodes, bubbles], axis=-2)
+
+    def coefficients_adjoint(self, functionals):
+        """Transpose of `coefficients`: functionals of a function's coefficients, as functionals of its values.
+
+        Parameters
+        ----------
+        functionals : ndarray (size, ...)
+
+        Returns
+        -------
+        ndarray (size, ...)
+            The sum of its products with the values at `points` is that of the functionals with the coefficients.
+        """
+        result, n, k = np.array(functionals), len(self.nodes), len(self.edges)
+        if k:
+            ends = csr_array((np.full(2 * k, 0.5), (self.edges.ravel(), np.repeat(np.arange(k), 2))), shape=(n, k))
+            result[:n] -= (ends @ result[n:].reshape(k, -1)).reshape(result[:n].shape)
+        return result
 
 
 def build_space(head, order, region=None, margin_m=0.0):

@@ -94,7 +94,7 @@ def test_fault_in_the_study_file_is_one_line_and_2(tmp_path, command):
     assert answer.returncode == 2 and answer.stdout == ""
     assert answer.stderr == (
         "motorsweep: study.toml: [solver] knd is not a key; did you mean kind? "
-        "valid keys: kind, order, margin_mm, rtol, poses_per_shard\n"
+        "valid keys: kind, order, margin_mm, rtol, poses_per_shard, tolerance, bases, basis, region\n"
     )
 
 

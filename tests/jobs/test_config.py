@@ -15,6 +15,7 @@ from motorsweep.jobs.tables import BUILTIN_COILS, SolverTable, StudyTables
 from motorsweep.sim.tissues import conductivity_of
 
 NAMED = 'name = "a"\n'
+REGION = "[solver.region]\nradius_mm = 30\nangle_deg = [-180, 180]\ndistance_mm = [4, 10]\ntilt_deg = 10"
 
 
 def _write(folder, text, name="study.toml"):
@@ -88,9 +89,28 @@ def test_a_default_and_the_same_value_in_the_file_are_one_thing():
         ("text = 'x'", "text is not a key"),
         (
             "[solver]\nkind = 'dirct'",
-            "[solver] kind is \"dirct\"; it must be 'auto', 'direct' or 'iterative'; did you mean",
+            "[solver] kind is \"dirct\"; it must be 'auto', 'direct', 'iterative' or 'modes'; did you mean direct?",
         ),
         ("[solver]\nrtol = 2.0", "[solver] rtol is 2.0; it must be less than 1"),
+        (
+            "[solver]\ntolerance = 1e-6",
+            "[solver] tolerance is 1e-06; it must be 1e-05 to 0.1, as dA/dt of the coil is itself tabulated to 1e-05",
+        ),
+        ("[solver]\ntolerance = 0.2", "[solver] tolerance is 0.2; it must be 1e-05 to 0.1"),
+        ("[solver]\ntolerance = nan", "[solver] tolerance is NaN; it must be a finite number"),
+        ("[solver]\nkind = 'direct'\nbasis = 'a.zarr'", '[solver] basis is given, but kind "direct" uses none'),
+        ("[solver]\nkind = 'iterative'\n" + REGION, '[solver] region is given, but kind "iterative" uses none'),
+        (
+            "[solver.region]\nradius_mm = 30\nangle_deg = [0, 90]",
+            "[solver.region] distance_mm, tilt_deg is missing; a region needs all of radius_mm, angle_deg, distance_mm",
+        ),
+        (REGION.replace("= 30", "= 90"), "[solver.region] radius_mm is 90; it must be less than or equal to 80"),
+        (REGION.replace("[4, 10]", "[-1, 10]"), "[solver.region] distance_mm is [-1.0, 10.0]; it must ascend from 0"),
+        (REGION.replace("[4, 10]", "[4]"), "[solver.region] distance_mm has too few numbers; it must be low, high"),
+        (REGION.replace("[4, 10]", "[4, 5, 6]"), "[solver.region] distance_mm is [4, 5, 6]; it must be low, high"),
+        (REGION.replace("-180", "-181"), "[solver.region] angle_deg is [-181.0, 180.0]; it must ascend, by 360"),
+        (REGION.replace("tilt", "tild"), "[solver.region] tild_deg is not a key; did you mean tilt_deg?"),
+        (REGION.replace("= 10", "= 50"), "[solver.region] tilt_deg is 50; it must be less than or equal to 45"),
         ("[volume]\nn = 66", "[volume] n is 66; it must be a multiple of 32"),
         ("[volume]\nn = 64.0", "[volume] n is 64.0; it must be a whole number"),
         ("[volume]\nn = '64'", '[volume] n is "64"; it must be a whole number'),
@@ -141,6 +161,14 @@ def test_each_fault_is_one_sentence(text, message):
     assert len(str(caught.value).splitlines()) == 1
     assert str(caught.value).startswith(f"study.toml: {message}")
     assert "pydantic" not in str(caught.value)
+
+
+def test_a_region_is_the_studys_own_poses_or_given_whole():
+    assert not parse_study(NAMED).solver.region.given
+    region = parse_study(NAMED + REGION).solver.region
+    assert region.given
+    assert (region.radius_mm, region.angle_deg, region.distance_mm, region.tilt_deg) == (30, (-180, 180), (4, 10), 10)
+    assert to_plain(region)["distance_mm"] == [4.0, 10.0]
 
 
 def test_a_tag_without_a_tissue_can_be_given_its_conductivity():
@@ -204,12 +232,17 @@ def test_paths_start_at_the_file_and_builtin_names_stay(tmp_path, monkeypatch):
     file = "~/poses.csv"
     [volume]
     mask_file = "masks/../mask.nii.gz"
+    [solver]
+    bases = "../bases"
+    basis = "$HEADS/b.zarr"
     """.replace("/${HEADS}", "/ernie")
     config = load_study_config(_write(tmp_path, text))
     assert config.head.source == str(tmp_path / "heads" / "ernie.msh")
     assert config.head.hand_knob_mm == (-37.0, -21.0, 58.0)
     assert config.poses.file == str(tmp_path / "home" / "poses.csv")
     assert config.volume.mask_file == str(tmp_path / "mask.nii.gz")
+    assert config.solver.bases == str(tmp_path.parent / "bases")
+    assert config.solver.basis == str(tmp_path / "heads" / "b.zarr")
     assert (config.coil.source, config.responses.file) == ("magstim-70mm", "")
     sphere = load_study_config(_write(tmp_path, 'name = "a"\n[head]\nsource = "sphere"\n'))
     assert sphere.head.source == "sphere"
@@ -249,7 +282,9 @@ def test_unreadable_files(tmp_path):
 
 
 def test_plain_values_of_a_table():
-    plain = {"kind": "direct", "order": 2, "margin_mm": 8.0, "rtol": 1e-10, "poses_per_shard": 16}
+    plain = {"kind": "direct", "order": 2, "margin_mm": 8.0, "rtol": 1e-10, "poses_per_shard": 32}
+    plain |= {"tolerance": 1e-3, "bases": "", "basis": ""}
+    plain["region"] = {"radius_mm": None, "angle_deg": None, "distance_mm": None, "tilt_deg": None}
     assert to_plain(SolverTable(kind="direct")) == plain
     assert to_plain(parse_study(NAMED).mappers)["depths"] == [3, 6]
 

@@ -1,0 +1,211 @@
+"""The basis of modes of a study: found by what it was made for, or made and kept for every study like it."""
+
+import json
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from .. import __version__
+from ..errors import StoreError
+from ..sim.basis import make_basis
+from ..sim.modes import Basis
+from ..sim.pose import Pose
+from ..sim.pose_region import PoseRegion, region_of
+from ..sim.scalp import Scalp
+from ..sim.solve import FieldSolver
+from ..sim.volume import VolumeGrid
+from ..zarr_store.bases import basis_path, open_basis, read_basis, write_basis
+from ..zarr_store.ids import NUMERICS_VERSION
+from ..zarr_store.study import atomic_write_text
+from ..zarr_store.volumes import open_volumes
+from .prepare import study_grid, study_head
+from .simulate import same_coil, solver_config
+
+BASIS_VERSION = 1
+"""Raised when another basis is made of the same spec."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class FoundBasis:
+    """The basis of a study.
+
+    Parameters
+    ----------
+    path : str
+    made : bool
+        Whether it was made just now.
+    seconds : float
+        That it took to make, now or then.
+    """
+
+    path: str
+    made: bool
+    seconds: float
+
+
+def basis_spec(config, head, coil, grid, region, tolerance):
+    """Spec of a basis: all that its modes depend on.
+
+    Parameters
+    ----------
+    config : StudyConfig
+        Its elements and the tolerance of its solves count.
+    head : Head
+    coil : Coil
+    grid : VolumeGrid
+    region : PoseRegion
+    tolerance : float
+
+    Returns
+    -------
+    dict
+    """
+    solver = config.solver
+    conductivities = {
+        str(int(tag)): sorted({float(value) for value in np.unique(head.conductivity[head.tissue == tag])})
+        for tag in np.unique(head.tissue)
+    }
+    return {
+        "kind": "basis",
+        "numerics": NUMERICS_VERSION,
+        "version": BASIS_VERSION,
+        "head": head.id,
+        "conductivities": conductivities,
+        "coil": coil.id,
+        "grid": {"centre_m": list(grid.centre_m), "spacing_m": float(grid.spacing_m), "n": int(grid.n)},
+        "elements": {"order": 2, "margin_mm": solver.margin_mm} if solver.order == 2 else {"order": 1},
+        "rtol": solver.rtol,
+        "region": region.as_dict(),
+        "tolerance": float(tolerance),
+    }
+
+
+def study_region(config, grid, poses, scalp):
+    """Where a study's poses lie: as its file says, or the region of the poses.
+
+    Parameters
+    ----------
+    config : StudyConfig
+    grid : VolumeGrid
+        Its centre is the region's.
+    poses : sequence of Pose
+    scalp : Scalp
+
+    Returns
+    -------
+    PoseRegion
+
+    Raises
+    ------
+    PoseError
+        If no region of a head holds the poses.
+    """
+    table = config.solver.region
+    if not table.given:
+        return region_of(poses, scalp, grid.centre_m)
+    distance = tuple(value * 1e-3 for value in table.distance_mm)
+    return PoseRegion(
+        grid.centre_m, table.radius_mm * 1e-3, table.angle_deg, distance, table.tilt_deg, grid.centre_m[0] <= 0
+    )
+
+
+def study_basis(study, config, kind, tell=None):
+    """Find the basis of a study, or make it.
+
+    Parameters
+    ----------
+    study : Study
+        With its volume store.
+    config : StudyConfig
+    kind : str
+        Exact solver to make it with, as `study_solver` chose it.
+    tell : callable, optional
+        Called with a `motorsweep.sim.basis.Told` now and then.
+
+    Returns
+    -------
+    FoundBasis
+
+    Raises
+    ------
+    StoreError
+        If the basis that the study names was made for something else, or is damaged.
+    PoseError, ConvergenceError
+        See `motorsweep.sim.basis.make_basis`.
+    """
+    volumes, head, grid = open_volumes(study), study_head(study, config), study_grid(config)
+    coil, scalp = same_coil(config.coil.source, volumes.attrs["coil_id"]), Scalp.of(head)
+    if config.solver.basis:
+        return _given(study, config, head, coil, grid)
+    region = study_region(config, grid, [Pose(matrix) for matrix in volumes["pose_matrix"].values], scalp)
+    spec = basis_spec(config, head, coil, grid, region, config.solver.tolerance)
+    folder = Path(config.solver.bases) if config.solver.bases else study.bases
+    path = basis_path(folder, spec)
+    if path.exists():
+        return _noted(study, path, spec, made=False)
+    began = time.perf_counter()
+    solver = FieldSolver(head, coil, solver_config(config, kind), region=grid)
+    basis = make_basis(solver, grid, region, config.solver.tolerance, scalp, tell)
+    notes = {
+        "seconds": time.perf_counter() - began,
+        "head_name": head.name,
+        "coil_name": coil.name,
+        "training_poses": len(basis.singular_values),
+        "unknowns": solver.space.size,
+        "source": f"motorsweep {__version__}",
+    }
+    write_basis(folder, basis.arrays(), spec, notes)
+    return _noted(study, path, spec, made=True)
+
+
+def _given(study, config, head, coil, grid):
+    """The basis that a study names: for the same fields, of any region, and as exact as is asked for or more."""
+    path = Path(config.solver.basis)
+    held, tolerance = open_basis(path).attrs.get("spec", {}), config.solver.tolerance
+    try:
+        region, made_for = PoseRegion(**held["region"]), float(held["tolerance"])
+    except (KeyError, TypeError, ValueError) as error:
+        raise StoreError(
+            f"reading the basis {path}: it does not say for which poses it was made ({error}); leave [solver] basis "
+            "out, and one that fits is found or made."
+        ) from error
+    return _noted(study, path, basis_spec(config, head, coil, grid, region, min(tolerance, made_for)), made=False)
+
+
+def _noted(study, path, spec, made):
+    _, spec, notes = read_basis(path, expected_spec=spec)
+    note = {"id": path.stem, "path": str(path), "seconds": notes.get("seconds")}
+    atomic_write_text(study.basis, json.dumps(note))
+    return FoundBasis(path=str(path), made=made, seconds=float(notes.get("seconds") or 0.0))
+
+
+def load_basis(path):
+    """Read a basis from its store.
+
+    Parameters
+    ----------
+    path : path-like
+
+    Returns
+    -------
+    Basis
+
+    Raises
+    ------
+    StoreError
+        Where there is none, or it is damaged.
+
+    Examples
+    --------
+    >>> load_basis("studies/bases/0bc1ea65bc5e1d16.zarr").rank                    # doctest: +SKIP
+    69
+    """
+    arrays, spec, _ = read_basis(path)
+    return Basis(
+        grid=VolumeGrid(**spec["grid"]),
+        region=PoseRegion(**spec["region"]),
+        tolerance=spec["tolerance"],
+        **arrays,
+    )

@@ -1,0 +1,156 @@
+"""The solving part of the stage ``simulate``: by modes where the study takes them, exactly where it does not."""
+
+import os
+import time
+
+from ..hpc.bases import study_basis
+from ..hpc.by_modes import memory_of_basis_gb, modes_tasks, serve_shard
+from ..hpc.events import Progress, StageEvent, TaskEvent, format_clock
+from ..hpc.executors import limited_threads
+from ..hpc.simulate import memory_per_worker_gb, shard_tasks, solve_shard, study_solver, write_failed_shard
+from ..hpc.solver_choice import resolved_method
+from ..zarr_store.bases import open_basis
+from ..zarr_store.schema import Method
+from ..zarr_store.shards import pending_shards
+from ..zarr_store.volumes import open_volumes
+
+# Elements of the default head are themselves some per cent off (docs/accuracy.md).
+_SENSIBLE_TOLERANCE = 1e-4
+
+
+class Simulation:
+    """Takes the pending poses of a study to volumes.
+
+    Parameters
+    ----------
+    study : Study
+        With its volume store.
+    config : StudyConfig
+    events : EventLog
+    options : RunOptions
+    farm : callable
+        ``farm(verb, function, tasks, unit, memory_gb, on_outcome)`` runs tasks on the study's executor.
+    say : callable
+        ``say(verb, text)`` tells the user something.
+
+    Examples
+    --------
+    >>> Simulation(study, config, events, options, farm, say).run()               # doctest: +SKIP
+    ''
+    """
+
+    def __init__(self, study, config, events, options, farm, say):
+        self.study, self.config, self.events, self.options = study, config, events, options
+        self._farm, self._say = farm, say
+        notes = open_volumes(study).attrs["notes"]
+        self.sizes = int(notes["unknowns"]), int(notes["head_nodes"])
+        self.solver = study_solver(config, *self.sizes)
+        self.by_modes = resolved_method(config)
+
+    def run(self):
+        """Find the field of every pending pose; gives what is worth saying of it."""
+        modes = self.by_modes.method == "modes"
+        shards = self._pending()
+        if shards and modes:
+            self._serve(shards)
+            shards = pending_shards(self.study)
+        if shards:
+            self._solve(shards, modes)
+        return self._served() if modes else ""
+
+    def _pending(self):
+        return pending_shards(self.study, self.options.retry_failed)
+
+    def _serve(self, shards):
+        self._say("simulate", f"by modes, to {self.config.solver.tolerance:.2%} in the brain: {self.by_modes.reason}")
+        if self.config.solver.tolerance < _SENSIBLE_TOLERANCE:
+            self._say(
+                "simulate",
+                f"a tolerance of {self.config.solver.tolerance:.1g} costs modes and buys nothing: the mesh itself is "
+                "off by much more (docs/accuracy.md); 0.001 is plenty",
+            )
+        basis = self._basis()
+        tasks = modes_tasks(self.study, self.config, shards, basis)
+        memory = memory_of_basis_gb(self.config, basis)
+        self._farm("simulate", serve_shard, tasks, "poses", memory)
+
+    def _solve(self, shards, modes):
+        if modes:
+            left = int((open_volumes(self.study)["status"].values == 0).sum())
+            self._say("simulate", f"{left} poses are outside the basis's region or over the tolerance: solved exactly")
+        self._say("simulate", f"{self.sizes[0]:,} unknowns, {self.solver.kind} solver: {self.solver.reason}")
+        tasks = shard_tasks(self.study, self.config, shards, self.solver.kind, keep_modes=modes)
+        memory = memory_per_worker_gb(self.config, self.solver.kind, *self.sizes)
+        self._farm("simulate", solve_shard, tasks, "poses", memory, self._record_lost_shard)
+
+    def _record_lost_shard(self, task, outcome):
+        if not outcome.ok:
+            write_failed_shard(task, f"{outcome.reason}: {outcome.message}")
+
+    def _basis(self):
+        """The study's basis, found or made; its path."""
+        threads = self._threads()
+        with _BasisProgress(self.events, self.options.quiet, threads) as progress, limited_threads(threads):
+            basis = study_basis(self.study, self.config, self.solver.kind, progress.tell)
+        held = open_basis(basis.path)
+        how = f"made in {format_clock(basis.seconds)}" if basis.made else "found"
+        self._say(
+            "simulate",
+            f"basis {how}: {held.sizes['mode']} modes, {held.sizes['point']} sample points, held-out error "
+            f"{float(held['heldout_errors'].max()):.2%} at most ({basis.path})",
+        )
+        return basis.path
+
+    def _threads(self):
+        executor = self.config.executor
+        return executor.threads * executor.workers if executor.workers else len(os.sched_getaffinity(0))
+
+    def _served(self):
+        method = open_volumes(self.study)["method"].values
+        served = int((method == int(Method.MODES)).sum())
+        exact = int(((method == int(Method.DIRECT)) | (method == int(Method.ITERATIVE))).sum())
+        return f"{served} by modes, {exact} solved exactly"
+
+
+class _BasisProgress:
+    """Shows a basis in the making as a stage; shows nothing where one is found."""
+
+    def __init__(self, events, quiet, threads):
+        self.events, self.progress = events, Progress(quiet=quiet)
+        self.where = f"this process, {threads} threads"
+        self.shown, self.done, self.began, self.total = None, 0, time.monotonic(), 0
+
+    def __enter__(self):
+        return self
+
+    def tell(self, told):
+        """Show how far it is."""
+        if self.shown is None:
+            started = self._event("started", told.total)
+            self.events.write(started)
+            self.shown = self.progress.stage(started)
+            self.shown.__enter__()
+        if told.done > self.done:
+            size = told.done - self.done
+            self.progress.update(TaskEvent(verb="basis", task=told.doing, status="done", size=size))
+        self.done, self.total = told.done, told.total
+
+    def _event(self, state, total, reason=""):
+        seconds = round(time.monotonic() - self.began, 3)
+        return StageEvent(
+            verb="basis",
+            state=state,
+            total=total,
+            unit="poses",
+            done=self.done,
+            seconds=seconds,
+            executor=self.where,
+            reason=reason,
+        )
+
+    def __exit__(self, kind, error, traceback):
+        if self.shown is None:
+            return
+        self.shown.__exit__(kind, error, traceback)
+        state, reason = ("stopped", f"{kind.__name__}: {error}") if error is not None else ("finished", "")
+        self.events.write(self._event(state, self.total, reason))

@@ -1,0 +1,176 @@
+"""Fields of many poses from a few modes: no solve for a pose, and an estimate of the error that this leaves.
+
+The fields of all poses of a region lie close to a space of a few dozen modes. A pose's coefficients are functionals of
+the coil's dA/dt (see `motorsweep.sim.adjoint`), which a few hundred sample points in the head determine. What is left
+for a pose is dA/dt at those points and two small products.
+
+More modes are told of than are summed: the share that a pose has of the first modes left out, its tail, tells how much
+of its field the others miss. Scaled by what held-out exact solves showed, that is the error estimate.
+"""
+
+from dataclasses import dataclass, fields
+
+import numba
+import numpy as np
+
+from ..errors import InputError
+from .pose_region import PoseRegion
+from .volume import VolumeGrid
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Basis:
+    """Modes of the field of one coil in one head, on one grid, for the poses of a region.
+
+    Parameters
+    ----------
+    grid : VolumeGrid
+    region : PoseRegion
+        The poses that it was made for.
+    tolerance : float
+        Relative L2 error in brain tissue that it was made for.
+    voxels : ndarray (v,) int64
+        Flat indices in the grid of the voxels in the head.
+    fields : ndarray (r, v, 3) float32
+        The modes.
+    points : ndarray (m, 3), m
+        Where dA/dt is asked for.
+    weights : ndarray (r + q, 3 m)
+        dA/dt at the points (V/m, point by point) to coefficients, those of the q modes left out last.
+    brain : ndarray (r + q, r + q)
+        Inner products of the modes over brain tissue.
+    scale, floor : ndarray (), float
+        The error estimate is scale · sqrt(tail² + floor²).
+    singular_values : ndarray
+        Of the training fields, relative to the largest.
+    heldout_errors, heldout_estimates : ndarray
+        Relative L2 error in brain tissue of poses that were solved exactly and not trained on, and their estimates.
+    heldout_others : ndarray
+        The same error in all other tissues together.
+
+    Examples
+    --------
+    >>> e, estimates = basis.volumes(basis.coefficients(coil, poses))             # doctest: +SKIP
+    """
+
+    grid: VolumeGrid
+    region: PoseRegion
+    tolerance: float
+    voxels: np.ndarray
+    fields: np.ndarray
+    points: np.ndarray
+    weights: np.ndarray
+    brain: np.ndarray
+    scale: np.ndarray
+    floor: np.ndarray
+    singular_values: np.ndarray
+    heldout_errors: np.ndarray
+    heldout_estimates: np.ndarray
+    heldout_others: np.ndarray
+
+    @property
+    def rank(self):
+        """Number of modes that are summed."""
+        return len(self.fields)
+
+    def arrays(self):
+        """The arrays by name, for a store."""
+        named = {field.name: getattr(self, field.name) for field in fields(self)}
+        return {name: value for name, value in named.items() if name not in ("grid", "region", "tolerance")}
+
+    def coefficients(self, coil, poses, didt=1e6):
+        """Coefficients of the fields of some poses.
+
+        Parameters
+        ----------
+        coil : Coil
+            The one that the basis was made for.
+        poses : sequence of Pose, length p
+        didt : float, A/s
+
+        Returns
+        -------
+        ndarray (p, r + q)
+        """
+        if not len(poses):
+            raise InputError("E of coil poses by modes: there is no pose; give one or more.")
+        dadt = np.stack([coil.dadt(self.points, pose, didt).ravel() for pose in poses])
+        return dadt @ self.weights.T
+
+    def estimates(self, coefficients):
+        """Estimate the relative L2 error in brain tissue.
+
+        Parameters
+        ----------
+        coefficients : ndarray (p, r + q)
+
+        Returns
+        -------
+        ndarray (p,)
+        """
+        return estimate(coefficients, self.brain, self.rank, self.scale, self.floor)
+
+    def volumes(self, coefficients):
+        """Sum the modes.
+
+        Parameters
+        ----------
+        coefficients : ndarray (p, r + q)
+
+        Returns
+        -------
+        ndarray (p, n, n, n, 3) float32, V/m; zero outside the head
+        """
+        volumes = np.zeros((len(coefficients), self.grid.n**3, 3), np.float32)
+        volumes[:, self.voxels] = self._sums(coefficients)
+        return volumes.reshape(-1, *self.grid.shape, 3)
+
+    def norms(self, coefficients):
+        """Sum the modes and keep |E|: `volumes` and their norm, in less time and memory.
+
+        Parameters
+        ----------
+        coefficients : ndarray (p, r + q)
+
+        Returns
+        -------
+        ndarray (p, n, n, n) float32, V/m; zero outside the head
+        """
+        norms = np.zeros((len(coefficients), self.grid.n**3), np.float32)
+        _norms(self._sums(coefficients), self.voxels, norms)
+        return norms.reshape(-1, *self.grid.shape)
+
+    def _sums(self, coefficients):
+        used = np.ascontiguousarray(coefficients[:, : self.rank], dtype=np.float32)
+        return (used @ self.fields.reshape(self.rank, -1)).reshape(len(used), -1, 3)
+
+
+def estimate(coefficients, brain, rank, scale=1.0, floor=0.0):
+    """Error estimate from the tail of the coefficients.
+
+    Parameters
+    ----------
+    coefficients : ndarray (p, r + q)
+    brain : ndarray (r + q, r + q)
+        Inner products of the modes over brain tissue.
+    rank : int
+        r
+    scale, floor : float
+
+    Returns
+    -------
+    ndarray (p,)
+        scale · sqrt(t² + floor²), where t is the tail's norm over brain tissue as a share of the whole's.
+    """
+    head, tail = coefficients[:, :rank], coefficients[:, rank:]
+    whole = np.einsum("pi,ij,pj->p", head, brain[:rank, :rank], head)
+    left = np.einsum("pi,ij,pj->p", tail, brain[rank:, rank:], tail)
+    return scale * np.sqrt(np.maximum(left, 0) / np.maximum(whole, np.finfo(float).tiny) + floor**2)
+
+
+@numba.njit(parallel=True, cache=True)
+def _norms(sums, voxels, norms):
+    for pose in numba.prange(len(sums)):
+        for i in range(len(voxels)):
+            x, y, z = sums[pose, i]
+            norms[pose, voxels[i]] = np.sqrt(x * x + y * y + z * z)
