@@ -83,14 +83,10 @@ def serve_shard(task):
     rows.keep()
     todo = np.flatnonzero(rows.status != int(Status.DONE))
     began = time.perf_counter()
-    todo = todo[basis.region.contains([poses[k] for k in todo], scalp)]
-    served = todo
-    if len(todo):
-        coefficients = basis.coefficients(coil, [poses[k] for k in todo])
-        estimates = basis.estimates(coefficients)
-        good = estimates <= task.tolerance
-        served = todo[good]
-        rows.put_modes(served, basis, coefficients[good], estimates[good], 0.0)
+    served, coefficients, estimates = basis.serve(coil, [poses[k] for k in todo], scalp, task.tolerance)
+    served = todo[served]
+    if len(served):
+        rows.put_modes(served, basis, coefficients, estimates, 0.0)
         rows.seconds[served] = (time.perf_counter() - began) / len(todo)
     left = rows.status != int(Status.DONE)
     rows.status[left] = int(Status.PENDING)

@@ -1,4 +1,4 @@
-"""Where tasks run: in this process, or in worker processes of this machine.
+"""Where tasks run: in this process, in worker processes of this machine, or on the ranks of an mpirun.
 
 Every executor keeps the same contract, so that a study gives the same numbers on each of them: ``run(function, tasks)``
 yields ``(task, outcome)`` as tasks end, takes tasks only as it has room for them, and raises at once what no other
@@ -31,13 +31,15 @@ class ExecutorConfig:
         Worker processes; 0 = as many as cores and memory allow. ``serial`` has one whatever is asked.
     threads : int
         Threads of the numerics (BLAS, torch, numba) in each worker.
+    ranks_per_head : int
+        Under mpirun: how many ranks solve one head together. No effect elsewhere.
     dashboard : bool
         Serve the live view of the workers on this machine's loopback.
 
     Examples
     --------
     >>> ExecutorConfig(kind="local", workers=2)
-    ExecutorConfig(kind='local', workers=2, threads=1, dashboard=True)
+    ExecutorConfig(kind='local', workers=2, threads=1, ranks_per_head=1, dashboard=True)
     """
 
     # Read by pydantic in jobs.config, which checks study files; nothing here needs pydantic.
@@ -46,6 +48,7 @@ class ExecutorConfig:
     kind: str = "local"
     workers: int = 0
     threads: int = 1
+    ranks_per_head: int = 1
     dashboard: bool = True
 
     def __post_init__(self):
@@ -55,6 +58,8 @@ class ExecutorConfig:
             raise ConfigError(f"workers is {self.workers}; it must be 0 (as many as fit) or more")
         if self.threads < 1:
             raise ConfigError(f"threads is {self.threads}; it must be 1 or more")
+        if self.ranks_per_head < 1:
+            raise ConfigError(f"ranks_per_head is {self.ranks_per_head}; it must be 1 or more")
 
 
 class SerialExecutor:
@@ -91,7 +96,14 @@ def _open_local(config, **places):
     return open_local(config, **places)
 
 
-EXECUTORS = {"serial": _open_serial, "local": _open_local}
+def _open_mpi(config, **places):
+    # Inside, as it imports from here.
+    from .mpi_executor import open_mpi
+
+    return open_mpi(config, **places)
+
+
+EXECUTORS = {"serial": _open_serial, "local": _open_local, "mpi": _open_mpi}
 
 
 @contextmanager
@@ -99,6 +111,8 @@ def open_executor(
     config: ExecutorConfig, *, scratch=None, log=None, memory_per_worker_gb=1.0, at_most=None, announce=True
 ):
     """Open the executor that a study asks for, and close it at the end of the ``with`` block.
+
+    Under mpirun the tasks run on its ranks, whatever kind is asked for.
 
     The workers end with the block: after the last task, on an error, on Ctrl-C, and also when this process is killed.
 
@@ -128,8 +142,11 @@ def open_executor(
     ...     [outcome.value for task, outcome in executor.run(abs, [-1, 2])]
     [1, 2]
     """
+    from .mpi_executor import on_ranks  # inside, as it imports from here
+
+    kind = "mpi" if on_ranks() else config.kind
     places = {"scratch": scratch, "log": log, "memory_per_worker_gb": memory_per_worker_gb, "at_most": at_most}
-    with EXECUTORS[config.kind](config, **places) as executor:
+    with EXECUTORS[kind](config, **places) as executor:
         if announce and executor.dashboard:
             print(f"dashboard  {executor.dashboard}  ({executor.describe()})", file=sys.stderr, flush=True)
         yield executor

@@ -1,7 +1,7 @@
 """The stage ``simulate``: coil poses to volumes, a shard of poses a task."""
 
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import lru_cache
 
 import numpy as np
@@ -14,11 +14,12 @@ from ..sim.linear import choose_solver, factor_bytes
 from ..sim.pose import Pose
 from ..sim.solve import FieldSolver, SolverConfig
 from ..sim.volume import VolumeGrid
-from ..zarr_store.schema import Status
-from ..zarr_store.shards import read_status
+from ..zarr_store.schema import Method, Status
 from ..zarr_store.study import Study
-from ..zarr_store.volumes import open_volumes, read_volumes, write_shard
+from ..zarr_store.volumes import open_volumes, read_rows
+from .mpi_executor import group_comm, leads_group
 from .prepare import head_path, study_grid
+from .shard_rows import ShardRows
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,6 +42,8 @@ class ShardTask:
     grid : VolumeGrid
     components : bool
         Keep the three components too.
+    keep_modes : bool
+        Leave poses that a basis of modes has served as they are, and solve the others.
     """
 
     study: str
@@ -52,6 +55,7 @@ class ShardTask:
     solver: SolverConfig
     grid: VolumeGrid
     components: bool = False
+    keep_modes: bool = False
 
     @property
     def name(self):
@@ -66,55 +70,11 @@ class ShardTask:
 
 @dataclass(frozen=True, kw_only=True)
 class ShardResult:
-    """How a shard ended: poses done and failed."""
+    """How a shard ended: poses done, failed, and left to another solver."""
 
     done: int
     failed: int
-
-
-@dataclass
-class _Rows:
-    """Rows of one shard, filled pose by pose."""
-
-    poses: int
-    grid: VolumeGrid
-    components: bool
-    e_norm: np.ndarray = field(init=False)
-    e_field: np.ndarray | None = field(init=False)
-
-    def __post_init__(self):
-        self.e_norm = np.full((self.poses, *self.grid.shape), np.nan, np.float32)
-        shape = (self.poses, 3, *self.grid.shape)
-        self.e_field = np.full(shape, np.nan, np.float32) if self.components else None
-        self.status = np.full(self.poses, int(Status.FAILED), np.int8)
-        self.iterations = np.full(self.poses, -1, np.int32)
-        self.residual = np.full(self.poses, np.nan)
-        self.seconds = np.full(self.poses, np.nan)
-        self.reason = [""] * self.poses
-
-    def put(self, rows, volumes, reports, seconds):
-        self.e_norm[rows] = np.linalg.norm(volumes, axis=-1)
-        if self.components:
-            self.e_field[rows] = np.moveaxis(volumes, -1, 1)
-        self.status[rows] = int(Status.DONE)
-        self.iterations[rows] = [report.iterations for report in reports]
-        self.residual[rows] = [report.residual for report in reports]
-        self.seconds[rows] = seconds
-
-    def keep_done(self, task):
-        """Take the rows of poses that are done from the store."""
-        study = Study(task.study)
-        done = np.flatnonzero(read_status(study)[task.start : task.stop] == int(Status.DONE))
-        if not len(done):
-            return
-        held = open_volumes(study).isel(pose=task.start + done)
-        self.e_norm[done] = read_volumes(study, task.start + done)
-        if self.components:
-            self.e_field[done] = read_volumes(study, task.start + done, "e_field")
-        for name in ("status", "iterations", "residual", "seconds"):
-            getattr(self, name)[done] = held[name].values
-        for k in done:
-            self.reason[k] = ""
+    left: int = 0
 
 
 def solve_shard(task):
@@ -132,21 +92,26 @@ def solve_shard(task):
     """
     solver = _solver(task.head, task.coil, task.coil_id, task.solver, task.grid)
     solver.prepare(task.grid)  # here, so that the seconds of a pose are those of a pose
-    study = Study(task.study)
-    matrices = open_volumes(study)["pose_matrix"].isel(pose=slice(task.start, task.stop)).values
-    poses = [Pose(matrix) for matrix in matrices]
-    rows = _Rows(len(poses), task.grid, task.components)
+    rows, poses = ShardRows(task), shard_poses(task)
+    if task.keep_modes:
+        rows.keep((Method.MODES,))
+    todo = np.flatnonzero(rows.status != int(Status.DONE))
+    kept = len(poses) - len(todo)
     try:
-        _solve_into(rows, slice(0, len(poses)), solver, task.grid, poses)
+        _solve_into(rows, todo, solver, task.grid, [poses[k] for k in todo])
     except (ConvergenceError, InputError):
-        for k, pose in enumerate(poses):
+        for k in todo:
             try:
-                _solve_into(rows, slice(k, k + 1), solver, task.grid, [pose])
+                _solve_into(rows, [k], solver, task.grid, [poses[k]])
             except (ConvergenceError, InputError) as error:
                 rows.reason[k] = f"{'diverged' if isinstance(error, ConvergenceError) else 'bad_input'}: {error}"
-    _write(task, rows)
+    if leads_group():
+        rows.write()
     done = int((rows.status == int(Status.DONE)).sum())
-    return ShardResult(done=done, failed=len(poses) - done)
+    return ShardResult(done=done - kept, failed=len(poses) - done)
+
+
+solve_shard.collective = True  # under mpirun the ranks that share a head call it together
 
 
 def write_failed_shard(task, reason):
@@ -159,44 +124,50 @@ def write_failed_shard(task, reason):
     task : ShardTask
     reason : str
     """
-    rows = _Rows(task.size, task.grid, task.components)
+    rows = ShardRows(task)
     rows.reason = [reason] * task.size
-    rows.keep_done(task)
-    _write(task, rows)
+    rows.keep()
+    rows.write()
 
 
-def _write(task, rows):
-    write_shard(
-        Study(task.study),
-        task.start,
-        e_norm=rows.e_norm,
-        status=rows.status,
-        iterations=rows.iterations,
-        residual=rows.residual,
-        seconds=rows.seconds,
-        reason=rows.reason,
-        e_field=rows.e_field,
-    )
+def shard_poses(task):
+    """Poses of a task's shard, from the store."""
+    matrices = read_rows(Study(task.study), task.start, task.stop, ("pose_matrix",))["pose_matrix"]
+    return [Pose(matrix) for matrix in matrices]
 
 
 def _solve_into(rows, where, solver, grid, poses):
+    if not poses:
+        return
     began = time.perf_counter()
     volumes = solver.volumes(grid, poses)
     if not np.isfinite(volumes).all():
         raise ConvergenceError("the field is not finite; check conductivities and the coil's moments.")
-    rows.put(where, volumes, solver.reports, (time.perf_counter() - began) / len(poses))
+    seconds = (time.perf_counter() - began) / len(poses)
+    rows.put(where, volumes, solver.reports, seconds, Method[solver.kind.upper()])
 
 
 @lru_cache(maxsize=1)
 def _solver(head, coil, coil_id, config, grid):
     """One solver for a worker process: factored at its first shard, used for all others."""
+    return FieldSolver(Head.load(head), same_coil(coil, coil_id), config, region=grid, comm=group_comm())
+
+
+def same_coil(coil, coil_id):
+    """Load the coil of a study, if it is still the one that the study was begun with.
+
+    Raises
+    ------
+    InputError
+        If it is another.
+    """
     loaded = load_coil(coil)
     if loaded.id != coil_id:
         raise InputError(
             f"solving with coil {coil}: its file is not the one that the study was begun with, so its poses would be "
             "of two coils. Put the old file back, or begin a study of its own."
         )
-    return FieldSolver(Head.load(head), loaded, config, region=grid)
+    return loaded
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -208,7 +179,9 @@ class SolverChoice:
 
 
 def study_solver(config, n_unknowns, n_nodes):
-    """Solver of a study: as asked for, or chosen once by the memory of this machine, for all workers alike.
+    """Exact solver of a study: as asked for, or chosen once by the memory of this machine, for all workers alike.
+
+    A study by modes needs one too: for its basis, and for the poses that the basis cannot serve.
 
     The machine's whole memory counts, not what is free at the moment, so that a study that goes on later takes the
     same solver.
@@ -222,14 +195,14 @@ def study_solver(config, n_unknowns, n_nodes):
     -------
     SolverChoice
     """
-    if config.solver.kind != "auto":
+    if config.solver.kind not in ("auto", "modes"):
         return SolverChoice(kind=config.solver.kind, reason="asked for")
     workers = config.executor.workers or 1
     kind, reason = choose_solver(n_unknowns, n_nodes, psutil.virtual_memory().total / workers)
     return SolverChoice(kind=kind, reason=reason)
 
 
-def shard_tasks(study, config, shards, solver):
+def shard_tasks(study, config, shards, solver, keep_modes=False):
     """Tasks for shards of poses.
 
     Parameters
@@ -239,6 +212,8 @@ def shard_tasks(study, config, shards, solver):
     shards : sequence of (start, stop)
     solver : str
         Kind, as `study_solver` chose it.
+    keep_modes : bool
+        Whether poses by modes stay.
 
     Returns
     -------
@@ -252,6 +227,7 @@ def shard_tasks(study, config, shards, solver):
         "solver": solver_config(config, solver),
         "grid": study_grid(config),
         "components": config.volume.components,
+        "keep_modes": keep_modes,
     }
     return [ShardTask(start=start, stop=stop, **common) for start, stop in shards]
 

@@ -269,7 +269,17 @@ def main(arguments=None) -> None:
     arguments = list(sys.argv[1:] if arguments is None else arguments)
     debug = "--debug" in arguments or os.environ.get("MOTORSWEEP_DEBUG", "0") not in ("", "0")
     signal.signal(signal.SIGTERM, _on_terminate)
-    sys.exit(call([each for each in arguments if each != "--debug"], debug=debug))
+    arguments = [each for each in arguments if each != "--debug"]
+    sys.exit(_as_rank(lambda: call(arguments, debug=debug), arguments))
+
+
+def _as_rank(command, arguments):
+    """The command's exit code; under mpirun the ranks share its work, and one of them answers."""
+    if not any(name in os.environ for name in ("OMPI_COMM_WORLD_SIZE", "PMI_SIZE", "PMIX_SIZE", "MV2_COMM_WORLD_SIZE")):
+        return command()  # an ordinary start must not wait for what follows to load
+    from ..hpc.mpi_executor import run_command
+
+    return run_command(command, arguments)
 
 
 def call(arguments: list[str], debug: bool = False) -> int:

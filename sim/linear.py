@@ -4,18 +4,33 @@
 BoomerAMG, its preconditioner made once. Each solve reports its iterations, true residual and seconds.
 """
 
+import re
+import sys
 import time
 from dataclasses import dataclass
+from functools import cache
 
 import numpy as np
-import psutil
 
 from ..errors import ConvergenceError, MissingPackageError, MotorsweepError
+from .distributed import share_rows
+from .solver_memory import choose_solver, factor_bytes
 
-# Bytes of a MUMPS factor over n^(4/3) for n unknowns of a tetrahedral mesh. Linear: 3.1 GB at 320 k nodes. Second order
-# in a cube: 1.7 GB at 254 k and 4.1 GB at 569 k unknowns. Everywhere, with some eight unknowns for each node: 0.19 GB
-# at 39 k and 0.59 GB at 77 k, and growing faster, so with a reserve.
-_FACTOR_BYTES = ((1.01, 142.0), (4.0, 100.0), (np.inf, 250.0))
+__all__ = [
+    "KINDS",
+    "DirectSolver",
+    "FactorMemoryError",
+    "IterativeSolver",
+    "SolveReport",
+    "choose_solver",
+    "factor_bytes",
+    "make_solver",
+]
+
+# What MUMPS says in INFOG(1) where memory is missing; -13 is that of an allocation, -9 and -8 that of its workspace,
+# -19 the limit that it was given.
+_OUT_OF_MEMORY = (-5, -7, -8, -9, -11, -13, -14, -15, -18, -19)
+_CHECKED_AT_ONCE = 8
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,6 +45,8 @@ class SolveReport:
         True residual ||b - K x|| / ||b||.
     seconds : float
         Share of the block's wall time.
+    error_estimate : float
+        Of a field by modes: estimated relative L2 error in brain tissue. NaN where the system was solved.
 
     Examples
     --------
@@ -40,8 +57,10 @@ class SolveReport:
     iterations: int
     residual: float
     seconds: float
+    error_estimate: float = np.nan
 
 
+@cache
 def _petsc():
     try:
         import petsc4py
@@ -50,13 +69,82 @@ def _petsc():
             "the field solver needs petsc4py, which is not installed here: `make run` installs it on Debian; elsewhere "
             "set PETSC_DIR and `pip install petsc4py` of the same version as that PETSc."
         ) from error
-    petsc4py.init(["-malloc_debug", "0"])
+    # Under mpirun PETSc's own world is this process: it starts and ends in step with all ranks of its world, and some
+    # of them may have nothing to solve. Each call leaves one more clean-up for the end, hence once.
+    mpi = sys.modules.get("mpi4py.MPI")
+    petsc4py.init(["-malloc_debug", "0"], comm=None if mpi is None else mpi.COMM_SELF)
     from petsc4py import PETSc
 
     return PETSc
 
 
-class DirectSolver:
+class FactorMemoryError(MotorsweepError, MemoryError):
+    """MUMPS found no memory for the factor; `code` is its word for it."""
+
+    code = ""
+
+
+class _Solver:
+    """Matrix on PETSc, and blocks of right-hand sides solved and checked; the kinds differ in `_solve` alone."""
+
+    def __init__(self, matrix, rtol, n_nodes, comm):
+        self._petsc, self._rtol, self._n = _petsc(), rtol, matrix.shape[0]
+        self._rows = share_rows(comm, self._n, n_nodes)
+        self._comm = self._petsc.COMM_SELF if comm is None else comm
+        self._a = _aij(self._petsc, self._rows.matrix(matrix), self._comm)
+        self._ksp = self._petsc.KSP().create(self._comm)
+        self._ksp.setOperators(self._a)
+
+    def solve(self, loads):
+        """Solve for a block of right-hand sides; with a communicator, those of all its ranks together.
+
+        Parameters
+        ----------
+        loads : ndarray (k, n)
+            Of this rank's poses.
+
+        Returns
+        -------
+        ndarray (k, n), list of SolveReport
+            Solutions of this rank's poses, and reports of all ranks' poses.
+
+        Raises
+        ------
+        ConvergenceError
+            If a true residual is over the tolerance, on all ranks alike.
+        """
+        began = time.perf_counter()
+        right, counts = self._rows.to_rows(loads)
+        solution = np.zeros_like(right)
+        iterations = self._solve(right, solution)
+        residuals = self._residuals(right, solution)
+        share = (time.perf_counter() - began) / len(right)
+        reports = [_checked(k, r, share, self._rtol) for k, r in zip(iterations, residuals)]
+        return self._rows.to_poses(solution, counts), reports
+
+    def _dense(self, rows):
+        """PETSc's matrix of the columns that are the rows of an array (k, n); it works in the array's memory."""
+        k, own = rows.shape
+        dense = self._petsc.Mat().createDense(((own, self._n), (None, k)), array=rows.T, comm=self._comm)
+        dense.assemble()
+        return dense
+
+    def _residuals(self, right, solution):
+        """True residuals, a few poses at a time, as the products take memory too."""
+        squares = np.empty((2, len(right)))
+        for first in range(0, len(right), _CHECKED_AT_ONCE):
+            part = slice(first, first + _CHECKED_AT_ONCE)
+            x = self._dense(solution[part])
+            product = self._a.matMult(x)
+            rest = right[part] - product.getDenseArray().T
+            squares[:, part] = np.einsum("kn,kn->k", rest, rest), np.einsum("kn,kn->k", right[part], right[part])
+            x.destroy()
+            product.destroy()
+        rest, norms = np.sqrt(self._rows.total(squares))
+        return rest / np.where(norms > 0, norms, 1)
+
+
+class DirectSolver(_Solver):
     """MUMPS factorisation of a symmetric positive definite matrix, for blocks of right-hand sides.
 
     Parameters
@@ -64,11 +152,17 @@ class DirectSolver:
     matrix : scipy.sparse.csr_array (n, n)
     rtol : float
         A block whose true residual is larger is refused.
+    n_nodes : int, optional
+        How many unknowns, the first ones, are those of nodes; matters only for sharing them out.
+    comm : mpi4py communicator, optional
+        Ranks that factor together; each has the whole matrix here, and its own poses' loads in `solve`.
 
     Raises
     ------
+    FactorMemoryError
+        If memory does not suffice for the factor.
     MotorsweepError
-        If the matrix cannot be factored, e.g. for want of memory.
+        If the matrix cannot be factored for another reason.
 
     Examples
     --------
@@ -78,64 +172,48 @@ class DirectSolver:
 
     kind = "direct"
 
-    def __init__(self, matrix, rtol=1e-10):
-        self._petsc, self._matrix, self._rtol = _petsc(), matrix, rtol
-        a = _aij(self._petsc, matrix)
-        a.setOption(self._petsc.Mat.Option.SPD, True)
-        self._ksp = self._petsc.KSP().create(self._petsc.COMM_SELF)
+    def __init__(self, matrix, rtol=1e-10, n_nodes=None, comm=None):
+        super().__init__(matrix, rtol, n_nodes, comm)
+        self._a.setOption(self._petsc.Mat.Option.SPD, True)
         self._ksp.setType("preonly")
         pc = self._ksp.getPC()
         pc.setType("cholesky")
         pc.setFactorSolverType("mumps")
-        self._ksp.setOperators(a)
+        failed, self._factor = "", self._petsc.Mat()
         try:
             self._ksp.setUp()
+            self._factor = pc.getFactorMatrix()
+            code = self._factor.getMumpsInfog(1)
         except self._petsc.Error as error:
-            raise MotorsweepError(
-                f"factoring the stiffness matrix of {matrix.shape[0]} unknowns failed in MUMPS ({error}); most often "
-                'memory ran out. Choose solver kind = "iterative", or fewer workers.'
-            ) from error
-        self._factor = pc.getFactorMatrix()
+            found = re.search(r"INFOG\(1\)=(-?\d+)", str(error))
+            code, failed = int(found[1]) if found else -1, f": {error}"
+        if code < 0:
+            for held in (self._factor, self._ksp, self._a):
+                held.destroy()  # with what was factored so far: the next solver needs the memory
+            error = (FactorMemoryError if code in _OUT_OF_MEMORY else MotorsweepError)(
+                f"factoring the stiffness matrix of {self._n} unknowns failed in MUMPS (INFOG(1) = {code}{failed}); "
+                'most often memory ran out. Choose solver kind = "iterative", or fewer workers.'
+            )
+            error.code = f"MUMPS INFOG(1) = {code}"
+            raise error
 
-    def solve(self, loads):
-        """Solve for a block of right-hand sides.
-
-        Parameters
-        ----------
-        loads : ndarray (k, n)
-
-        Returns
-        -------
-        ndarray (k, n), list of SolveReport
-
-        Raises
-        ------
-        ConvergenceError
-            If a true residual is over the tolerance.
-        """
-        began = time.perf_counter()
-        k, n = loads.shape
-        # PETSc works in these two arrays, so they must outlive its matrices.
-        right, left = np.asfortranarray(loads.T), np.zeros((n, k), order="F")
-        b = self._petsc.Mat().createDense((n, k), array=right, comm=self._petsc.COMM_SELF)
-        x = self._petsc.Mat().createDense((n, k), array=left, comm=self._petsc.COMM_SELF)
-        for matrix in (b, x):
-            matrix.assemble()
+    def _solve(self, right, solution):
+        b, x = self._dense(right), self._dense(solution)
+        # MUMPS takes the block in pieces of 32 by itself, which reads the factor as often.
+        self._factor.setMumpsIcntl(27, len(right))
         self._factor.matSolve(b, x)
-        # A copy: its transpose is contiguous already, and would else be a view of memory that PETSc gives back.
-        solution = x.getDenseArray().T.copy()
         b.destroy()
         x.destroy()
-        residuals = _residuals(self._matrix, solution, loads)
-        share = (time.perf_counter() - began) / k
-        return solution, [_checked(0, r, share, self._rtol) for r in residuals]
+        return [0] * len(right)
 
 
-class IterativeSolver:
+class IterativeSolver(_Solver):
     """Conjugate gradients, preconditioned once by BoomerAMG.
 
     In the hierarchical basis the bubbles of edges are nearly orthogonal to the linear functions and to each other, so
     algebraic multigrid is made for the nodes alone, and one symmetric Gauss-Seidel sweep does for the bubbles.
+
+    A pose starts from the combination of the block's earlier solutions that is nearest in energy.
 
     Parameters
     ----------
@@ -144,6 +222,8 @@ class IterativeSolver:
         Relative residual to reach.
     n_nodes : int, optional
         How many unknowns, the first ones, are those of nodes; the others are bubbles. By default all.
+    comm : mpi4py communicator, optional
+        As for `DirectSolver`.
 
     Examples
     --------
@@ -152,15 +232,14 @@ class IterativeSolver:
 
     kind = "iterative"
 
-    def __init__(self, matrix, rtol=1e-10, n_nodes=None, max_iterations=500):
-        self._petsc, self._matrix, self._rtol = _petsc(), matrix, rtol
-        self._ksp = self._petsc.KSP().create(self._petsc.COMM_SELF)
+    def __init__(self, matrix, rtol=1e-10, n_nodes=None, max_iterations=500, comm=None):
+        super().__init__(matrix, rtol, n_nodes, comm)
         self._ksp.setType("cg")
         self._ksp.setNormType(self._petsc.KSP.NormType.UNPRECONDITIONED)
         # Ask for a little more than is checked, since the recurrence's residual drifts from the true one.
         self._ksp.setTolerances(rtol=0.5 * rtol, max_it=max_iterations)
-        self._ksp.setOperators(_aij(self._petsc, matrix))
-        split = n_nodes is not None and n_nodes < matrix.shape[0]
+        self._ksp.setInitialGuessNonzero(True)
+        split = n_nodes is not None and n_nodes < self._n
         options, prefix = self._petsc.Options(), f"motorsweep_{'split' if split else 'nodes'}_"
         for key, value in (_SPLIT if split else _AMG).items():
             options[prefix + key] = value
@@ -168,27 +247,34 @@ class IterativeSolver:
         if split:
             pc = self._ksp.getPC()
             pc.setType("fieldsplit")
-            pc.setFieldSplitIS(*self._fields(n_nodes, matrix.shape[0]))
+            pc.setFieldSplitIS(*self._fields(n_nodes))
         self._ksp.setFromOptions()
         self._ksp.setUp()
 
-    def _fields(self, n_nodes, size):
-        for name, start, stop in (("nodes", 0, n_nodes), ("edges", n_nodes, size)):
-            yield name, self._petsc.IS().createStride(stop - start, start, 1, comm=self._petsc.COMM_SELF)
+    def _fields(self, n_nodes):
+        for name, (first, count) in zip(("nodes", "edges"), self._rows.fields(n_nodes)):
+            yield name, self._petsc.IS().createStride(count, first, 1, comm=self._comm)
 
-    def solve(self, loads):
-        """Solve for right-hand sides one after another; as `DirectSolver.solve`."""
-        solution, reports = np.empty_like(loads), []
-        for row, load in zip(solution, loads):
-            began = time.perf_counter()
-            b = self._petsc.Vec().createWithArray(np.ascontiguousarray(load), comm=self._petsc.COMM_SELF)
-            x = b.duplicate()
+    def _solve(self, right, solution):
+        iterations = []
+        for k, (load, row) in enumerate(zip(right, solution)):
+            row[:] = self._guess(right[:k], solution[:k], load)
+            b, x = (
+                self._petsc.Vec().createWithArray(array, size=(len(array), self._n), comm=self._comm)
+                for array in (load, row)
+            )
             self._ksp.solve(b, x)
-            row[:] = x.getArray()
-            residual = float(_residuals(self._matrix, row[None], load[None])[0])
-            iterations = self._ksp.getIterationNumber()
-            reports.append(_checked(iterations, residual, time.perf_counter() - began, self._rtol))
-        return solution, reports
+            iterations.append(self._ksp.getIterationNumber())
+            b.destroy()  # what several ranks share, and its array, is not freed otherwise
+            x.destroy()
+        return iterations
+
+    def _guess(self, loads, solutions, load):
+        """Galerkin projection on earlier solutions S of the block: (S' A S) c = S' b, where A S is their loads."""
+        if not len(loads):
+            return 0
+        energy, work = self._rows.total(solutions @ loads.T), self._rows.total(solutions @ load)
+        return np.linalg.lstsq(0.5 * (energy + energy.T), work, rcond=1e-12)[0] @ solutions
 
 
 _AMG = {
@@ -205,14 +291,14 @@ _SPLIT = {
     "fieldsplit_nodes_ksp_type": "preonly",
     "fieldsplit_edges_ksp_type": "preonly",
     "fieldsplit_edges_pc_type": "sor",
-    "fieldsplit_edges_pc_sor_symmetric": True,
+    "fieldsplit_edges_pc_sor_local_symmetric": True,
     **{f"fieldsplit_nodes_{key}": value for key, value in _AMG.items()},
 }
 
 KINDS = ("direct", "iterative")
 
 
-def make_solver(kind, matrix, rtol, n_nodes):
+def make_solver(kind, matrix, rtol, n_nodes, comm=None):
     """Solver of a kind for a matrix whose first `n_nodes` unknowns are those of nodes.
 
     Parameters
@@ -222,62 +308,27 @@ def make_solver(kind, matrix, rtol, n_nodes):
     matrix : scipy.sparse.csr_array (n, n)
     rtol : float
     n_nodes : int
+    comm : mpi4py communicator, optional
+        Ranks that share the matrix.
 
     Returns
     -------
     DirectSolver or IterativeSolver
     """
-    return DirectSolver(matrix, rtol) if kind == "direct" else IterativeSolver(matrix, rtol, n_nodes)
+    return (DirectSolver if kind == "direct" else IterativeSolver)(matrix, rtol, n_nodes, comm=comm)
 
 
-def choose_solver(n_unknowns, n_nodes, memory_bytes=None):
-    """Name of the solver for a head, and why.
-
-    Parameters
-    ----------
-    n_unknowns, n_nodes : int
-    memory_bytes : float, optional
-        Memory that this process may take; what is available by default.
-
-    Returns
-    -------
-    str, str
-        ``"direct"`` or ``"iterative"``, and one clause that says why.
-
-    Examples
-    --------
-    >>> choose_solver(100_000, 100_000, 8e9)[0]
-    'direct'
-    """
-    memory = psutil.virtual_memory().available if memory_bytes is None else memory_bytes
-    needed = factor_bytes(n_unknowns, n_nodes)
-    if needed < 0.6 * memory:
-        return "direct", f"its factor takes about {needed / 1e9:.1f} GB of {memory / 1e9:.1f}"
-    return "iterative", f"a factor would take about {needed / 1e9:.1f} GB of {memory / 1e9:.1f}"
-
-
-def factor_bytes(n_unknowns, n_nodes):
-    """Memory of the MUMPS factor, bytes (fitted to measurements, see the constant)."""
-    constant = next(constant for share, constant in _FACTOR_BYTES if n_unknowns <= share * n_nodes)
-    return constant * n_unknowns ** (4 / 3)
-
-
-def _aij(petsc, matrix):
-    n = matrix.shape[0]
+def _aij(petsc, matrix, comm):
+    own, n = matrix.shape
     if matrix.nnz > np.iinfo(petsc.IntType).max:
         raise MotorsweepError(
             f"handing a matrix of {n} unknowns to PETSc: its {matrix.nnz} entries are more than this PETSc can count; "
             "use a coarser mesh, a smaller volume, or a PETSc with 64-bit indices."
         )
     csr = (matrix.indptr.astype(petsc.IntType), matrix.indices.astype(petsc.IntType), matrix.data)
-    a = petsc.Mat().createAIJ((n, n), csr=csr, comm=petsc.COMM_SELF)
+    a = petsc.Mat().createAIJ(((own, n), (own, n)), csr=csr, comm=comm)
     a.assemble()
     return a
-
-
-def _residuals(matrix, solution, loads):
-    norms = np.linalg.norm(loads, axis=1)
-    return np.linalg.norm(loads - (matrix @ solution.T).T, axis=1) / np.where(norms > 0, norms, 1)
 
 
 def _checked(iterations, residual, seconds, rtol):

@@ -97,6 +97,34 @@ class Basis:
         dadt = np.stack([coil.dadt(self.points, pose, didt).ravel() for pose in poses])
         return dadt @ self.weights.T
 
+    def serve(self, coil, poses, scalp, tolerance=None, didt=1e6):
+        """Find the poses that the basis can serve: those of its region, with an error estimate within the tolerance.
+
+        Parameters
+        ----------
+        coil : Coil
+        poses : sequence of Pose, length p
+        scalp : Head or Scalp
+        tolerance : float, optional
+            That of the basis by default.
+        didt : float, A/s
+
+        Returns
+        -------
+        places : ndarray (s,) int
+            Of the poses that are served.
+        coefficients : ndarray (s, r + q)
+        estimates : ndarray (s,)
+            Of their relative L2 error in brain tissue.
+        """
+        places = np.flatnonzero(self.region.contains(poses, scalp))
+        if not len(places):
+            return places, np.empty((0, len(self.weights))), np.empty(0)
+        coefficients = self.coefficients(coil, [poses[k] for k in places], didt)
+        estimates = self.estimates(coefficients)
+        good = estimates <= (self.tolerance if tolerance is None else tolerance)
+        return places[good], coefficients[good], estimates[good]
+
     def estimates(self, coefficients):
         """Estimate the relative L2 error in brain tissue.
 

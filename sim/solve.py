@@ -5,10 +5,12 @@ from dataclasses import dataclass
 import numpy as np
 
 from ..errors import ConfigError, InputError
+from .distributed import joined, own_share, together
 from .forms import assemble, right_hand_sides
-from .linear import KINDS, choose_solver, make_solver
+from .linear import KINDS, FactorMemoryError, make_solver
 from .recovery import gradient_weights
 from .sampling import build_sampler
+from .solver_memory import block_size, choose_solver
 from .space import EDGES, build_space
 
 
@@ -19,7 +21,8 @@ class SolverConfig:
     Parameters
     ----------
     kind : str
-        ``"auto"``, ``"direct"`` or ``"iterative"``.
+        ``"auto"``, ``"direct"``, ``"iterative"``, or ``"modes"``: volumes from a basis that is made of exact solves at
+        the first call (see `motorsweep.sim.modes`); all else is solved exactly, as with ``"auto"``.
     order : int
         2: elements of second order in the solver's region, linear ones elsewhere; 1: linear elements, with the
         gradient recovered tissue by tissue.
@@ -27,8 +30,17 @@ class SolverConfig:
         How far second order reaches beyond the region, m: what happens beside the region counts in it.
     rtol : float
         Largest true residual ||b - K x|| / ||b|| that is accepted.
+    tolerance : float
+        Of modes: largest relative L2 error in brain tissue, estimated for each pose; those over it are solved exactly.
     memory_bytes : float, optional
-        What this process may take, for ``"auto"``; by default what is available.
+        What this process may take, for ``"auto"`` (by default what is available) and for the block (by default all
+        that the machine has).
+    block : int, optional
+        Poses that are solved together; by default as many as memory allows, up to 64. Memory does not grow with the
+        number of poses beyond that.
+    may_fall_back : bool
+        Go on with the iterative solver where the direct one, asked for by its name, finds no memory for its factor;
+        set where a program chose it. With ``"auto"`` always so.
     ground : int
         Node that is held at 0 V; any will do, since only gradients of the potential are used.
 
@@ -47,12 +59,15 @@ class SolverConfig:
     order: int = 2
     margin_m: float = 8e-3
     rtol: float = 1e-10
+    tolerance: float = 1e-3
     memory_bytes: float | None = None
+    block: int | None = None
+    may_fall_back: bool = False
     ground: int = 0
 
     def __post_init__(self):
-        if self.kind not in ("auto", *KINDS):
-            raise ConfigError(f"solver kind {self.kind!r} is not known; choose auto, {', '.join(KINDS)}.")
+        if self.kind not in ("auto", "modes", *KINDS):
+            raise ConfigError(f"solver kind {self.kind!r} is not known; choose auto, modes, {', '.join(KINDS)}.")
         if self.order not in (1, 2):
             raise ConfigError(f"finite elements of order {self.order!r} are not built; choose 1 or 2.")
         if not (0 <= self.margin_m < np.inf and 0 < self.rtol < 1):
@@ -60,6 +75,8 @@ class SolverConfig:
                 f"solver: a margin of {self.margin_m} m and a tolerance of {self.rtol} cannot be used; give a length "
                 "from 0, and a number between 0 and 1."
             )
+        if self.block is not None and self.block < 1:
+            raise ConfigError(f"solver: blocks of {self.block} poses cannot be solved; give 1 or more, or none.")
 
 
 class FieldSolver:
@@ -76,13 +93,18 @@ class FieldSolver:
     region : VolumeGrid, optional
         Where the field is wanted: elements in this cube are of second order, others linear. By default all are of
         second order, which is right everywhere and takes some eight unknowns for each node.
+    comm : mpi4py communicator, optional
+        Ranks that share this head: each makes the same calls with the same poses, works out its share of them, holds
+        its share of the matrix and the factor, and gets the fields of all. None, or one rank: this process alone.
 
     Attributes
     ----------
     space : Space
         The unknowns.
     kind, reason : str
-        Linear solver, and why it was chosen.
+        Linear solver, and why it was chosen; after the first solve, what was really used.
+    block : int
+        Poses that are solved together.
     reports : list of SolveReport
         One for each pose of the last call.
 
@@ -93,28 +115,46 @@ class FieldSolver:
     >>> e = solver.at(points_m, [pose], didt=1e6)                                 # doctest: +SKIP
     """
 
-    def __init__(self, head, coil, config=None, *, region=None):
+    def __init__(self, head, coil, config=None, *, region=None, comm=None):
         self.head, self.coil, self.config = head, coil, config or SolverConfig()
         self.space = build_space(head, self.config.order, region, self.config.margin_m)
+        self.comm = comm if comm is not None and comm.Get_size() > 1 else None
         self.reports = []
         self.kind, self.reason = self.config.kind, "asked for"
-        if self.kind == "auto":
-            self.kind, self.reason = choose_solver(self.space.size, len(head.nodes), self.config.memory_bytes)
+        sizes, memory = (self.space.size, len(head.nodes)), self.config.memory_bytes
+        if self.kind in ("auto", "modes"):
+            self.kind, self.reason = self._agreed(choose_solver(*sizes, memory))
+        self.block = self.config.block or self._agreed(block_size(*sizes, self.kind, memory))
         if not 0 <= self.config.ground < len(head.nodes):
             raise ConfigError(
                 f"solver: ground is node {self.config.ground}, but the head has {len(head.nodes)}, counted from 0; "
                 "any of them will do."
             )
         self._free = np.delete(np.arange(self.space.size), self.config.ground)
-        self._linear = self._load = None
+        self._linear = self._load = self._modes = None
         self._samplers = {}
+
+    def _agreed(self, value):
+        """The first rank's value: what the others found may differ by what else runs beside them."""
+        return value if self.comm is None else self.comm.bcast(value)
 
     def _set_up(self):
         if self._linear is None:
-            stiffness, self._load = assemble(self.head, self.space)
+            stiffness, self._load = together(self.comm, lambda: assemble(self.head, self.space))
             matrix = stiffness[self._free][:, self._free]
-            self._linear = make_solver(self.kind, matrix, self.config.rtol, len(self.head.nodes) - 1)
+            del stiffness
+            try:
+                self._linear = self._make_solver(matrix)
+            except FactorMemoryError as error:
+                if not (self.config.kind in ("auto", "modes") or self.config.may_fall_back):
+                    raise
+                self.kind, self.reason = "iterative", f"memory did not suffice for a factor ({error.code})"
+            if self._linear is None:
+                self._linear = self._make_solver(matrix)
         return self._linear
+
+    def _make_solver(self, matrix):
+        return make_solver(self.kind, matrix, self.config.rtol, len(self.head.nodes) - 1, self.comm)
 
     def prepare(self, grid):
         """Make what all poses share now (factor or preconditioner, sampling operator), not at the first pose.
@@ -145,7 +185,7 @@ class FieldSolver:
         ConvergenceError
             If a true residual stays over the tolerance.
         """
-        return self._potentials(self._dadt(poses, didt))
+        return self._of_all(poses, didt, (self.space.size,), lambda potentials, dadt: potentials)
 
     def elements(self, poses, didt=1e6):
         """Mean E in each element.
@@ -154,8 +194,9 @@ class FieldSolver:
         -------
         ndarray (p, m, 3), V/m
         """
-        dadt = self._dadt(poses, didt)
-        potentials = self._potentials(dadt)
+        return self._of_all(poses, didt, (len(self.head.tets), 3), self._mean_field)
+
+    def _mean_field(self, potentials, dadt):
         tets, second = self.head.tets, self.space.second
         weights = gradient_weights(self.head.nodes, tets)
         field = np.einsum("eik,pei->pek", weights, potentials[:, tets])
@@ -187,7 +228,8 @@ class FieldSolver:
                 f"E at points: they are {points_m.shape}, but must be finite numbers (n, 3) in metres; a single point "
                 "is [[x, y, z]]."
             )
-        return self._field(build_sampler(self.head, self.space, points_m), poses, didt)
+        sampler = together(self.comm, lambda: build_sampler(self.head, self.space, points_m))
+        return self._of_all(poses, didt, points_m.shape, sampler.field)
 
     def volumes(self, grid, poses, didt=1e6):
         """E on a volume grid; the sampling operator is made once for a grid.
@@ -202,33 +244,80 @@ class FieldSolver:
         -------
         ndarray (p, n, n, n, 3) float32, V/m; zero outside the head
         """
-        field = self._field(self.sampler(grid), poses, didt)
-        return field.astype(np.float32).reshape(len(poses), *grid.shape, 3)
+        if self.config.kind != "modes":
+            return self.exact_volumes(grid, poses, didt)
+        from .modes_solver import ModesSolver  # here, since it needs this module's solver
+
+        if self._modes is None:
+            self._modes = ModesSolver(self, self.config.tolerance)
+        volumes, self.reports = self._modes.volumes(grid, poses, didt)
+        return volumes
+
+    def exact_volumes(self, grid, poses, didt=1e6):
+        """`volumes`, but always solved exactly."""
+        field = self._of_all(poses, didt, (grid.n**3, 3), self.sampler(grid).field, np.float32)
+        return field.reshape(len(poses), *grid.shape, 3)
 
     def sampler(self, grid):
         """Sampling operator of a grid, kept for later calls."""
         if grid.id not in self._samplers:
-            self._samplers[grid.id] = build_sampler(self.head, self.space, grid.points())
+            self._samplers[grid.id] = together(self.comm, lambda: build_sampler(self.head, self.space, grid.points()))
         return self._samplers[grid.id]
 
-    def _field(self, sampler, poses, didt):
-        dadt = self._dadt(poses, didt)
-        return sampler.field(self._potentials(dadt), dadt)
+    def adjoint(self, functionals):
+        """Transpose of `solve`: functionals of the potential, as functionals of dA/dt's coefficients.
+
+        Parameters
+        ----------
+        functionals : ndarray (space.size, k)
+
+        Returns
+        -------
+        ndarray (space.size, 3, k)
+            The sum of its products with the coefficients of dA/dt is that of the functionals with the potential.
+        """
+        linear = self._set_up()
+        duals = np.zeros(functionals.shape)
+        duals[self._free] = linear.solve(np.ascontiguousarray(functionals[self._free].T))[0].T
+        return np.stack([component.T @ duals for component in self._load], axis=1)
+
+    def _of_all(self, poses, didt, shape, finish, dtype=float):
+        """What `finish` makes of potentials and dA/dt, (p, *shape), block by block; reports of all poses."""
+        poses = list(poses)
+        if not poses:
+            raise InputError("E of coil poses: there is no pose; give one or more.")
+        self._set_up()
+        result, reports = np.empty((len(poses), *shape), dtype), []
+        for first in range(0, len(poses), self.block):
+            block = poses[first : first + self.block]
+            result[first : first + len(block)] = self._of_block(block, didt, shape, finish, dtype)
+            reports += self.reports
+        self.reports = reports
+        return result
+
+    def _of_block(self, poses, didt, shape, finish, dtype):
+        own = poses[own_share(self.comm, len(poses))]
+        dadt = together(self.comm, lambda: self._dadt(own, didt))
+        potentials = self._potentials(dadt)
+        found = finish(potentials, dadt) if own else np.empty((0, *shape))
+        return joined(self.comm, found.astype(dtype, copy=False))
 
     def _dadt(self, poses, didt):
         """Coefficients of dA/dt in the space, (size, 3, p) V/m: poses last, as the sparse products take them."""
         points = self.space.points()
-        if not len(poses):
-            raise InputError("E of coil poses: there is no pose; give one or more.")
-        of_pose = (self.space.coefficients(self.coil.dadt(points, pose, didt)) for pose in poses)
         dadt = np.empty((self.space.size, 3, len(poses)))
-        for k, values in enumerate(of_pose):
-            dadt[:, :, k] = values
+        for k, pose in enumerate(poses):
+            dadt[:, :, k] = self.space.coefficients(self.coil.dadt(points, pose, didt))
         return dadt
 
     def _potentials(self, dadt):
-        linear = self._set_up()
         loads = right_hand_sides(self._load, dadt)
+        own = np.empty((dadt.shape[2], len(self._free)))
+        ground = self.config.ground
+        own[:, :ground], own[:, ground:] = loads[:ground].T, loads[ground + 1 :].T
+        del loads
+        solution, self.reports = self._linear.solve(own)
+        del own
         potentials = np.zeros((dadt.shape[2], self.space.size))
-        potentials[:, self._free], self.reports = linear.solve(np.ascontiguousarray(loads[self._free].T))
+        potentials[:, :ground], potentials[:, ground + 1 :] = solution[:, :ground], solution[:, ground:]
         return potentials

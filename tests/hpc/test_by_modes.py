@@ -1,0 +1,425 @@
+"""A study's basis, found or made, and the shards that it serves: a real head of few elements, real stores."""
+
+import json
+import os
+import shutil
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from motorsweep import open_volumes
+from motorsweep.errors import ConvergenceError, InputError, StoreError
+from motorsweep.hpc.bases import load_basis, study_basis, study_region
+from motorsweep.hpc.by_modes import memory_of_basis_gb, modes_tasks, serve_shard
+from motorsweep.hpc.prepare import prepare_volumes, study_grid, study_head
+from motorsweep.hpc.simulate import shard_tasks, solve_shard, write_failed_shard
+from motorsweep.hpc.stimuli import study_poses
+from motorsweep.jobs.config import load_study_config
+from motorsweep.sim import basis as making
+from motorsweep.sim.coil import load_coil
+from motorsweep.sim.pose import Pose
+from motorsweep.sim.pose_region import PoseRegion
+from motorsweep.sim.scalp import Scalp
+from motorsweep.sim.solve import FieldSolver, SolverConfig
+from motorsweep.sim.sphere_mesh import layered_sphere
+from motorsweep.zarr_store.bases import read_basis, write_basis
+from motorsweep.zarr_store.schema import Method, Status
+from motorsweep.zarr_store.shards import pending_shards, reset_volumes
+from motorsweep.zarr_store.study import Study
+
+SMALL = {"TRAINING": 80, "ADDED": 40, "MOST": 200, "HELD_OUT": 10, "FITTED": 100}
+POSES, SHARD = 18, 5
+
+STUDY = """name = "by-modes"
+seed = 3
+folder = "{folder}"
+[head]
+source = "{head}"
+hand_knob_mm = [0.0, 0.0, 75.0]
+[poses]
+grid = 3
+spacing_mm = 6.0
+random = 9
+random_radius_mm = 14.0
+random_angle_deg = 180.0
+[volume]
+n = 32
+spacing_mm = 2.0
+components = {components}
+[solver]
+kind = "modes"
+tolerance = {tolerance}
+bases = "bases"
+poses_per_shard = 5
+{solver}
+"""
+REGION = "[solver.region]\nradius_mm = {}\nangle_deg = [-180, 180]\ndistance_mm = [3.0, 5.0]\ntilt_deg = 5.0\n"
+WIDE, NARROW = REGION.format(15.0), REGION.format(9.0)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def few_poses():
+    """Bases of few poses: what is tested here is where they go."""
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in SMALL.items():
+            patch.setattr(making, name, value)
+        yield
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory):
+    """Folder with head models, and the bases that the tests share."""
+    folder = tmp_path_factory.mktemp("by modes")
+    layered_sphere(2).save_msh(folder / "head.msh")
+    layered_sphere(2, (0.079, 0.083, 0.089, 0.095)).save_msh(folder / "other.msh")
+    return folder
+
+
+def config_of(
+    place, folder, *, head="head.msh", tolerance=1e-2, components="false", solver="", region=WIDE, more="", seed=3
+):
+    text = (
+        STUDY.format(folder=folder, head=head, tolerance=tolerance, components=components, solver=solver)
+        + region
+        + more
+    )
+    path = place / f"{os.path.basename(folder)}.toml"
+    path.write_text(text.replace("seed = 3", f"seed = {seed}"))
+    return load_study_config(path)
+
+
+def begun(config):
+    """Study of a config, with its volume store."""
+    study = Study(config.folder)
+    study.folder.mkdir(parents=True, exist_ok=True)
+    prepare_volumes(study, config)
+    return study
+
+
+def serve(study, config, basis):
+    return [serve_shard(task) for task in modes_tasks(study, config, pending_shards(study), basis)]
+
+
+def solve_the_rest(study, config):
+    return [solve_shard(t) for t in shard_tasks(study, config, pending_shards(study), "direct", keep_modes=True)]
+
+
+@pytest.fixture(scope="module")
+def served(place):
+    """A study served whole from its basis, and how each shard ended; not to be changed."""
+    config = config_of(place, "served")
+    study = begun(config)
+    found = study_basis(study, config, "direct")
+    return study, config, found, serve(study, config, found.path)
+
+
+@pytest.fixture
+def copied(served, tmp_path):
+    """The same study in a folder of its own."""
+    study, config, found, _ = served
+    shutil.copytree(study.folder, tmp_path / "copy")
+    return Study(tmp_path / "copy"), replace(config, folder=str(tmp_path / "copy")), found
+
+
+@pytest.fixture(scope="module")
+def exact(served):
+    """Exact fields of the served study's poses."""
+    study, config, _, _ = served
+    head, grid = study_head(study, config), study_grid(config)
+    solver = FieldSolver(head, load_coil("magstim-70mm"), SolverConfig(kind="direct"), region=grid)
+    return solver.volumes(grid, [Pose(matrix) for matrix in open_volumes(study)["pose_matrix"].values])
+
+
+def errors_of(volumes, exact):
+    brain = np.isin(volumes["tissue"].values, (1, 2))
+    found, truth = volumes["e_norm"].values[:, brain], np.linalg.norm(exact, axis=-1)[:, brain]
+    return np.linalg.norm(found - truth, axis=1) / np.linalg.norm(truth, axis=1)
+
+
+# ---- the basis ---------------------------------------------------------------------------------------------------
+
+
+def test_a_basis_is_made_once_and_then_found(served):
+    study, config, found, _ = served
+    assert found.made and found.seconds > 0
+    before = {path: path.stat().st_mtime_ns for path in study.bases.parent.rglob("bases/**/*")}
+    told = []
+    again = study_basis(study, config, "iterative", told.append)
+    assert not again.made and again.path == found.path and again.seconds == pytest.approx(found.seconds)
+    assert told == [], "nothing was solved"
+    assert before == {path: path.stat().st_mtime_ns for path in study.bases.parent.rglob("bases/**/*")}
+    note = json.loads(study.basis.read_text())
+    assert note["path"] == found.path and f"{note['id']}.zarr" == os.path.basename(found.path)
+
+
+def test_it_knows_what_it_was_made_for(served):
+    study, config, found, _ = served
+    arrays, spec, notes = read_basis(found.path)
+    head, basis = study_head(study, config), load_basis(found.path)
+    assert spec["head"] == head.id and spec["coil"] == load_coil("magstim-70mm").id
+    assert spec["conductivities"]["4"] == [0.01] and set(spec["conductivities"]) == {"2", "3", "4", "5"}
+    assert spec["elements"] == {"order": 2, "margin_mm": 8.0} and spec["tolerance"] == 1e-2
+    assert basis.grid == study_grid(config) and basis.region == PoseRegion(**spec["region"])
+    assert basis.region.contains([Pose(m) for m in open_volumes(study)["pose_matrix"].values], Scalp.of(head)).all()
+    assert notes["training_poses"] == len(arrays["singular_values"]) and notes["head_name"] == "head"
+    assert basis.rank == len(arrays["fields"]) and basis.tolerance == 1e-2
+    assert memory_of_basis_gb(config, found.path) > 0.8 + 2 * arrays["fields"].nbytes / 1e9
+
+
+def test_a_study_of_other_poses_in_the_same_region_shares_it(place, served):
+    study, _, found, _ = served
+    other = config_of(place, "of other poses", seed=4)
+    second = begun(other)
+    assert not np.array_equal(open_volumes(second)["pose_matrix"].values, open_volumes(study)["pose_matrix"].values)
+    shared = study_basis(second, other, "direct")
+    assert not shared.made and shared.path == found.path
+    assert sum(result.done for result in serve(second, other, shared.path)) == POSES
+
+
+def test_without_a_region_of_its_own_a_study_takes_that_of_its_poses(place):
+    """Rounded, so that other poses of the same kind have the same, and its basis."""
+    regions = []
+    for seed in (3, 4):
+        config = config_of(place, f"derived {seed}", region="", seed=seed)
+        config = replace(config, poses=replace(config.poses, random_angle_deg=30.0))
+        head, grid = study_head(Study(config.folder), config), study_grid(config)
+        poses = study_poses(config, head)
+        regions.append(study_region(config, grid, poses, Scalp.of(head)))
+        assert regions[-1].contains(poses, head).all()
+    assert regions[0] == regions[1]
+    assert regions[0].radius_m == pytest.approx(0.015) and regions[0].angle_deg == (15.0, 75.0)
+
+
+def test_a_basis_that_is_gone_is_made_again_the_same(copied, tmp_path):
+    study, config, found = copied
+    config = replace(config, solver=replace(config.solver, bases=str(tmp_path / "elsewhere")))
+    again = study_basis(study, config, "direct")
+    assert again.made and os.path.basename(again.path) == os.path.basename(found.path)
+    one, other = read_basis(found.path)[0], read_basis(again.path)[0]
+    for name in one:
+        np.testing.assert_array_equal(one[name], other[name], err_msg=name)
+
+
+OTHER = {
+    "head": ({"head": "other.msh"}, r"head: [0-9a-f]{16} there, [0-9a-f]{16} asked for"),
+    "conductivity": (
+        {"more": "[head.conductivities]\nbone = 0.02\n"},
+        r"conductivities\.4: \[0\.01\] there, \[0\.02\] asked for",
+    ),
+    "coil": ({"more": '[coil]\nsource = "dipole"\n'}, r"\(coil: [0-9a-f]{16} there, [0-9a-f]{16} asked for\)"),
+    "spacing": ({"text": ("spacing_mm = 2.0", "spacing_mm = 2.5")}, r"\(grid\.spacing_m: 0\.002 there, 0\.0025 asked"),
+    "size": ({"text": ("n = 32", "n = 64")}, r"\(grid\.n: 32 there, 64 asked for\)"),
+    "centre": (
+        {"text": ("n = 32", "n = 32\ncentre_mm = [0.0, 1.0, 75.0]")},
+        r"\(grid\.centre_m: \[0\.0, 0\.0, 0\.075\] ",
+    ),
+    "order": ({"solver": "order = 1"}, r"elements\.order: 2 there, 1 asked for"),
+    "looser": ({"tolerance": 5e-3}, r"\(tolerance: 0\.01 there, 0\.005 asked for\)"),
+}
+
+
+@pytest.mark.parametrize("what", OTHER)
+def test_a_basis_for_something_else_is_refused_by_name(place, served, what):
+    changes, message = OTHER[what]
+    changes = dict(changes)
+    old, new = changes.pop("text", ("", ""))
+    given = f'basis = "{served[2].path}"\n' + changes.pop("solver", "")
+    config = config_of(place, f"other {what}", solver=given, **changes)
+    if old:
+        path = place / f"other {what}.toml"
+        path.write_text(path.read_text().replace(old, new))
+        config = load_study_config(path)
+    study = begun(config)
+    with pytest.raises(StoreError, match=rf"made for something else.*{message}") as told:
+        study_basis(study, config, "direct")
+    assert "Leave [solver] basis out" in str(told.value) and "region" not in str(told.value)
+    assert pending_shards(study) == [(0, 5), (5, 10), (10, 15), (15, 18)]
+
+
+def test_a_tighter_basis_of_any_region_is_taken_where_it_is_given(place, served, exact):
+    """Only what lies in its region is served."""
+    _, _, found, _ = served
+    config = config_of(place, "looser", tolerance=0.05, solver=f'basis = "{found.path}"')
+    study = begun(config)
+    assert study_basis(study, config, "direct") == replace(found, made=False)
+    assert sum(result.done for result in serve(study, config, found.path)) == POSES
+    assert (open_volumes(study)["error_estimate"].values <= 0.01).all()
+
+
+def test_a_basis_that_does_not_say_what_it_is_for_is_refused(place, served, tmp_path):
+    arrays, spec, _ = read_basis(served[2].path)
+    broken = {"no region": {k: v for k, v in spec.items() if k != "region"}, "region of text": spec | {"region": "all"}}
+    broken |= {
+        "no tolerance": {k: v for k, v in spec.items() if k != "tolerance"},
+        "of text": spec | {"tolerance": "x"},
+    }
+    for name, held in broken.items():
+        made = write_basis(tmp_path, arrays, held)
+        config = config_of(place, f"unsaid {name}", solver=f'basis = "{tmp_path / made}.zarr"')
+        with pytest.raises(StoreError, match=r"does not say for which poses it was made.*leave \[solver\] basis out"):
+            study_basis(begun(config), config, "direct")
+
+
+def test_a_region_that_is_none_in_a_basis_is_told(place, served, tmp_path):
+    arrays, spec, _ = read_basis(served[2].path)
+    made = write_basis(tmp_path, arrays, spec | {"region": spec["region"] | {"radius_m": -1.0}})
+    config = config_of(place, "minus", solver=f'basis = "{tmp_path / made}.zarr"')
+    with pytest.raises((StoreError, InputError), match="radius_mm is -1000"):
+        study_basis(begun(config), config, "direct")
+
+
+@pytest.mark.parametrize("given", [False, True])
+def test_a_damaged_basis_is_refused_with_a_sentence(place, served, tmp_path, given):
+    bases = tmp_path / "bases"
+    shutil.copytree(os.path.dirname(served[2].path), bases)
+    path = bases / os.path.basename(served[2].path)
+    text = f'basis = "{path}"' if given else ""
+    config = config_of(place, f"damaged {given}", solver=text)
+    config = replace(config, solver=replace(config.solver, bases=str(bases)))
+    study = begun(config)
+    chunk = next(each for each in sorted((path / "weights/c").rglob("*")) if each.is_file())
+    chunk.write_bytes(chunk.read_bytes()[:-100])
+    message = r"it is damaged \(weights .*Delete that folder; `motorsweep simulate STUDY.toml` makes it again"
+    with pytest.raises(StoreError, match=message):
+        study_basis(study, config, "direct")
+    with pytest.raises(StoreError, match=message):
+        serve_shard(modes_tasks(study, config, [(0, 5)], str(path))[0])
+    assert (open_volumes(study)["status"] == 0).all()
+    (path / "zarr.json").write_text("{")
+    with pytest.raises(StoreError, match=r"basis|damaged"):
+        study_basis(study, config, "direct")
+
+
+def test_poses_that_no_few_modes_hold_are_told(copied, tmp_path, monkeypatch):
+    study, config, _ = copied
+    for name, value in {"TRAINING": 20, "ADDED": 10, "MOST": 30}.items():
+        monkeypatch.setattr(making, name, value)
+    config = replace(config, solver=replace(config.solver, bases=str(tmp_path / "none"), tolerance=1e-4))
+    with pytest.raises(ConvergenceError, match=r'with 30 training poses.*choose kind = "direct"'):
+        study_basis(study, config, "direct")
+    assert not (tmp_path / "none").exists() or not list((tmp_path / "none").glob("*.zarr"))
+
+
+# ---- shards ------------------------------------------------------------------------------------------------------
+
+
+def test_served_volumes_are_the_fields_of_their_poses(served, exact):
+    study, _, _, results = served
+    assert [(result.done, result.failed, result.left) for result in results] == [(5, 0, 0)] * 3 + [(3, 0, 0)]
+    volumes = open_volumes(study)
+    assert (volumes["status"] == int(Status.DONE)).all() and (volumes["method"] == int(Method.MODES)).all()
+    estimates, errors = volumes["error_estimate"].values, errors_of(volumes, exact)
+    assert (errors <= 1e-2).all() and (estimates <= 1e-2).all() and (estimates > 0).all()
+    assert (estimates >= errors).mean() >= 0.9
+    assert (volumes["iterations"] == -1).all() and np.isnan(volumes["residual"].values).all()
+    assert (volumes["seconds"].values > 0).all() and (volumes["reason"] == "").all()
+
+
+def test_served_again_they_stay_as_they_are(copied):
+    study, config, found = copied
+    before = open_volumes(study).load()
+    (task,) = modes_tasks(study, config, [(5, 10)], found.path)
+    assert vars(serve_shard(task)) == {"done": 0, "failed": 0, "left": 0}
+    after = open_volumes(study).load()
+    for name in before.data_vars:
+        np.testing.assert_array_equal(after[name].values, before[name].values, err_msg=name)
+
+
+def test_poses_outside_the_region_are_left_and_then_only_they_are_solved(place, exact):
+    config = config_of(place, "narrow", region=NARROW)
+    study = begun(config)
+    found = study_basis(study, config, "direct")
+    basis, head = load_basis(found.path), study_head(study, config)
+    poses = [Pose(matrix) for matrix in open_volumes(study)["pose_matrix"].values]
+    inside = basis.region.contains(poses, Scalp.of(head))
+    assert 4 <= inside.sum() <= 14, "some in, some out"
+    good = inside & (basis.estimates(basis.coefficients(load_coil("magstim-70mm"), poses)) <= 1e-2)
+    shards = pending_shards(study)
+    results = serve(study, config, found.path)
+    assert [r.done for r in results] == [good[a:b].sum() for a, b in shards]
+    assert [r.left for r in results] == [(~good[a:b]).sum() for a, b in shards] and not any(r.failed for r in results)
+    before = open_volumes(study).load()
+    np.testing.assert_array_equal(before["status"].values == int(Status.DONE), good)
+    assert (before["status"].values[~good] == int(Status.PENDING)).all()
+    assert np.isnan(before["e_norm"].values[~good]).all()
+    solved = solve_the_rest(study, config)
+    assert sum(result.done for result in solved) == (~good).sum() and not any(r.failed for r in solved)
+    after = open_volumes(study).load()
+    assert (after["status"] == int(Status.DONE)).all() and pending_shards(study) == []
+    for name in before.data_vars:
+        if "pose" in before[name].dims:
+            np.testing.assert_array_equal(after[name].values[good], before[name].values[good], err_msg=name)
+    assert (after["method"].values == np.where(good, int(Method.MODES), int(Method.DIRECT))).all()
+    assert (
+        np.isnan(after["error_estimate"].values[~good]).all() and (after["error_estimate"].values[good] <= 1e-2).all()
+    )
+    assert (after["residual"].values[~good] < 1e-10).all() and np.isnan(after["residual"].values[good]).all()
+    errors = errors_of(after, exact)
+    assert (errors[~good] < 1e-6).all() and (errors[good] <= 1e-2).all() and errors[good].min() > 1e-6
+
+
+def test_poses_over_the_tolerance_are_left(copied):
+    study, config, found = copied
+    estimates = open_volumes(study)["error_estimate"].values
+    limit = float(np.median(estimates))
+    reset_volumes(study, range(POSES))
+    tasks = modes_tasks(study, config, pending_shards(study), found.path)
+    results = [serve_shard(replace(task, tolerance=limit)) for task in tasks]
+    good = estimates <= limit
+    assert sum(r.done for r in results) == good.sum() == POSES // 2
+    np.testing.assert_array_equal(open_volumes(study)["status"].values == int(Status.DONE), good)
+    assert sum(result.done for result in solve_the_rest(study, config)) == (~good).sum()
+    method = open_volumes(study)["method"].values
+    np.testing.assert_array_equal(method, np.where(good, int(Method.MODES), int(Method.DIRECT)))
+
+
+def test_a_shard_of_which_nothing_can_be_served_is_left_whole(copied):
+    study, config, found = copied
+    reset_volumes(study, range(POSES))
+    (task,) = modes_tasks(study, config, [(15, 18)], found.path)
+    assert vars(serve_shard(replace(task, tolerance=1e-9))) == {"done": 0, "failed": 0, "left": 3}
+    assert pending_shards(study) == [(0, 5), (5, 10), (10, 15), (15, 18)]
+
+
+def test_components_are_kept_too(place, exact):
+    config = config_of(place, "components", components="true")
+    study = begun(config)
+    found = study_basis(study, config, "direct")
+    assert not found.made, "the same basis whether or not components are kept"
+    tasks = modes_tasks(study, config, pending_shards(study), found.path)
+    serve_shard(tasks[0])
+    serve_shard(replace(tasks[1], tolerance=1e-9))
+    solve_shard(shard_tasks(study, config, [(5, 10)], "direct", keep_modes=True)[0])
+    volumes = open_volumes(study).isel(pose=slice(0, 10)).load()
+    assert volumes["method"].values.tolist() == [int(Method.MODES)] * 5 + [int(Method.DIRECT)] * 5
+    field = np.moveaxis(volumes["e_field"].values, 1, -1)
+    np.testing.assert_allclose(np.linalg.norm(field, axis=-1), volumes["e_norm"].values, rtol=1e-6)
+    brain = np.isin(volumes["tissue"].values, (1, 2))
+    apart = np.linalg.norm((field - exact[:10])[:, brain], axis=(1, 2)) / np.linalg.norm(exact[:10, brain], axis=(1, 2))
+    assert (apart[:5] <= 1e-2).all() and (apart[5:] < 1e-6).all(), apart
+
+
+def test_a_lost_exact_task_leaves_served_poses_alone(copied):
+    study, config, found = copied
+    before = open_volumes(study).load()
+    reset_volumes(study, [6, 7])
+    (task,) = shard_tasks(study, config, pending_shards(study), "direct", keep_modes=True)
+    write_failed_shard(task, "crashed: the worker died 2 times")
+    after = open_volumes(study).load()
+    assert after["status"].values.tolist() == [1] * 6 + [2, 2] + [1] * 10
+    others = np.delete(np.arange(POSES), [6, 7])
+    for name in ("e_norm", "method", "error_estimate", "seconds"):
+        np.testing.assert_array_equal(after[name].values[others], before[name].values[others])
+    assert pending_shards(study) == [] and pending_shards(study, retry_failed=True) == [(5, 10)]
+    (task,) = modes_tasks(study, config, [(5, 10)], found.path)
+    assert vars(serve_shard(task)) == {"done": 2, "failed": 0, "left": 0}
+    again = open_volumes(study).load()
+    np.testing.assert_array_equal(again["e_norm"].values, before["e_norm"].values)
+    assert (again["reason"] == "").all()
+
+
+def test_another_coil_in_the_place_of_the_studys_is_refused(copied):
+    study, config, found = copied
+    (task,) = modes_tasks(study, config, [(0, 5)], found.path)
+    with pytest.raises(InputError, match="not the one that the study was begun with"):
+        serve_shard(replace(task, coil_id="0" * 16))
