@@ -293,7 +293,7 @@ def test_names_known_here_are_those_known_there():
     from motorsweep.sim.coil import COILS
 
     assert set(BUILTIN_COILS) == set(COILS)
-    assert set(EXECUTORS) == {"serial", "local"}
+    assert set(EXECUTORS) == {"serial", "local", "mpi"}
 
 
 def test_only_readers_of_users_files_know_pydantic():

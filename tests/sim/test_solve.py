@@ -255,7 +255,7 @@ def test_solver_is_chosen_by_memory_and_unknown_kinds_are_refused():
     assert choose_solver(2_600_000, 320_000, 64e9)[0] == "iterative"
     kind, why = choose_solver(5_000_000, 5_000_000, 16e9)
     assert kind == "iterative" and "GB of 16.0" in why
-    with pytest.raises(ConfigError, match="choose auto, direct, iterative"):
+    with pytest.raises(ConfigError, match="choose auto, modes, direct, iterative"):
         SolverConfig(kind="lu")
     with pytest.raises(ConfigError, match="order 3 are not built; choose 1 or 2"):
         SolverConfig(order=3)
