@@ -2,13 +2,13 @@
 
 import json
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 
 import numpy as np
 
 from .. import __version__
-from ..errors import StoreError
+from ..errors import MotorsweepError, PoseError, StoreError
 from ..sim.basis import make_basis
 from ..sim.modes import Basis
 from ..sim.pose import Pose
@@ -16,7 +16,14 @@ from ..sim.pose_region import PoseRegion, region_of
 from ..sim.scalp import Scalp
 from ..sim.solve import FieldSolver
 from ..sim.volume import VolumeGrid
-from ..zarr_store.bases import basis_path, open_basis, read_basis, write_basis
+from ..zarr_store.bases import (
+    basis_path,
+    check_bases_folder,
+    damaged_basis,
+    open_basis,
+    read_basis,
+    write_basis,
+)
 from ..zarr_store.ids import NUMERICS_VERSION
 from ..zarr_store.study import atomic_write_text
 from ..zarr_store.volumes import open_volumes
@@ -100,15 +107,21 @@ def study_region(config, grid, poses, scalp):
     Raises
     ------
     PoseError
-        If no region of a head holds the poses.
+        If no region of a head holds the poses, or the one in the study file holds none of them.
     """
     table = config.solver.region
     if not table.given:
         return region_of(poses, scalp, grid.centre_m)
     distance = tuple(value * 1e-3 for value in table.distance_mm)
-    return PoseRegion(
+    region = PoseRegion(
         grid.centre_m, table.radius_mm * 1e-3, table.angle_deg, distance, table.tilt_deg, grid.centre_m[0] <= 0
     )
+    if not region.contains(poses, scalp).any():
+        raise PoseError(
+            f"region of coil poses: none of the study's {len(poses)} poses lies in [solver.region], so a basis for it "
+            "would serve none. Leave [solver.region] out, and the region is that of the poses, or mend its figures."
+        )
+    return region
 
 
 def study_basis(study, config, kind, tell=None):
@@ -145,6 +158,7 @@ def study_basis(study, config, kind, tell=None):
     path = basis_path(folder, spec)
     if path.exists():
         return _noted(study, path, spec, made=False)
+    check_bases_folder(folder)
     began = time.perf_counter()
     solver = FieldSolver(head, coil, solver_config(config, kind), region=grid)
     basis = make_basis(solver, grid, region, config.solver.tolerance, scalp, tell)
@@ -175,10 +189,12 @@ def _given(study, config, head, coil, grid):
 
 
 def _noted(study, path, spec, made):
-    _, spec, notes = read_basis(path, expected_spec=spec)
-    note = {"id": path.stem, "path": str(path), "seconds": notes.get("seconds")}
-    atomic_write_text(study.basis, json.dumps(note))
-    return FoundBasis(path=str(path), made=made, seconds=float(notes.get("seconds") or 0.0))
+    arrays, spec, notes = read_basis(path, expected_spec=spec)
+    _basis_of(path, arrays, spec)  # here, so that a basis that is none is told before any worker starts
+    seconds = notes.get("seconds")
+    seconds = float(seconds) if isinstance(seconds, int | float) else 0.0
+    atomic_write_text(study.basis, json.dumps({"id": path.stem, "path": str(path), "seconds": seconds}))
+    return FoundBasis(path=str(path), made=made, seconds=seconds)
 
 
 def load_basis(path):
@@ -199,13 +215,24 @@ def load_basis(path):
 
     Examples
     --------
-    >>> load_basis("studies/bases/0bc1ea65bc5e1d16.zarr").rank                    # doctest: +SKIP
+    >>> load_basis("studies/bases/40764401a76928bd.zarr").rank                    # doctest: +SKIP
     69
     """
     arrays, spec, _ = read_basis(path)
-    return Basis(
-        grid=VolumeGrid(**spec["grid"]),
-        region=PoseRegion(**spec["region"]),
-        tolerance=spec["tolerance"],
-        **arrays,
-    )
+    return _basis_of(path, arrays, spec)
+
+
+def _basis_of(path, arrays, spec):
+    names = {field.name for field in fields(Basis)} - {"grid", "region", "tolerance"}
+    missing = sorted(names - arrays.keys())
+    if missing:
+        raise damaged_basis(path, f"{', '.join(missing)} is missing")
+    try:
+        return Basis(
+            grid=VolumeGrid(**spec["grid"]),
+            region=PoseRegion(**spec["region"]),
+            tolerance=float(spec["tolerance"]),
+            **{name: arrays[name] for name in names},
+        )
+    except (MotorsweepError, KeyError, TypeError, ValueError) as error:
+        raise damaged_basis(path, f"{type(error).__name__}: {error}") from error

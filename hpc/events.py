@@ -222,6 +222,11 @@ class Progress:
         if self._view is not None:
             self._view.update(event)
 
+    def foresee(self, total: int) -> None:
+        """Take another total, of a stage that turned out to be longer."""
+        if self._view is not None:
+            self._view.foresee(total)
+
 
 class _Bar:
     """A rich bar with the rest of the time, refreshed in place."""
@@ -251,6 +256,9 @@ class _Bar:
         note = f" ({self.failed} failed)" if self.failed else ""
         self.bar.update(self.row, advance=event.size, note=note)
 
+    def foresee(self, total):
+        self.bar.update(self.row, total=total)
+
     def close(self):
         self.bar.stop()
 
@@ -261,7 +269,7 @@ class _Lines:
     def __init__(self, stream, started, interval):
         self.stream, self.started, self.interval = stream, started, interval
         self.start = time.monotonic()
-        self.ended = self.failed = 0
+        self.ended, self.failed, self.total = 0, 0, started.total
         self.lock = threading.Lock()
         self.stop = threading.Event()
         self.thread = threading.Thread(target=self._every_interval, name="motorsweep-progress", daemon=True)
@@ -274,7 +282,7 @@ class _Lines:
     def _print(self):
         seconds = time.monotonic() - self.start
         with self.lock:
-            ended, failed, total = self.ended, self.failed, self.started.total
+            ended, failed, total = self.ended, self.failed, self.total
         parts = [
             f"{datetime.now():%H:%M:%S} {self.started.verb} {ended}/{total} {self.started.unit}",
             f"{100 * ended / max(total, 1):5.1f}%",
@@ -292,6 +300,10 @@ class _Lines:
         with self.lock:
             self.ended += event.size
             self.failed += event.failed
+
+    def foresee(self, total):
+        with self.lock:
+            self.total = total
 
     def close(self):
         self.stop.set()

@@ -94,7 +94,7 @@ def stored_coil(config, volumes):
     return coil
 
 
-def field_solver(study, config, volumes):
+def field_solver(study, config, volumes, n_poses=None):
     """Solver of a study's fields: with its head, its coil, and the elements that the volumes were computed with.
 
     Parameters
@@ -102,6 +102,8 @@ def field_solver(study, config, volumes):
     study : Study
     config : StudyConfig
     volumes : xarray.Dataset
+    n_poses : int, optional
+        How many poses it is for; many by default.
 
     Returns
     -------
@@ -109,10 +111,14 @@ def field_solver(study, config, volumes):
     """
     head, coil = stored_head(study, volumes), stored_coil(config, volumes)
     notes, spec = volumes.attrs["notes"], volumes.attrs["config"]
-    kind = study_solver(config, int(notes.get("unknowns", len(head.nodes))), len(head.nodes)).kind
+    kind = study_solver(config, int(notes.get("unknowns", len(head.nodes))), len(head.nodes), n_poses=n_poses).kind
     elements = {"order": 1, "margin_mm": 0.0} | spec.get("elements", {})
     settings = SolverConfig(
-        kind=kind, order=elements["order"], margin_m=elements["margin_mm"] * 1e-3, rtol=spec["rtol"]
+        kind=kind,
+        order=elements["order"],
+        margin_m=elements["margin_mm"] * 1e-3,
+        rtol=spec["rtol"],
+        may_fall_back=config.solver.kind in ("auto", "modes"),
     )
     return FieldSolver(head, coil, settings, region=stored_grid(volumes))
 

@@ -15,6 +15,7 @@ import warnings
 from contextlib import contextmanager
 
 from ..errors import ConfigError, MissingPackageError, MotorsweepError
+from ..sim.distributed import no_open_ports
 from .executors import count_of, limited_threads
 from .outcomes import attempt, task_name
 
@@ -111,16 +112,20 @@ def run_command(call, arguments):
     int
         Exit code of this process.
     """
-    size, rank = _first_number(_SIZES), _first_number(_RANKS)
-    if size is None or size < 2:
-        return call()
-    if not arguments or arguments[0] not in ON_RANKS or {"-h", "--help", "--version"} & set(arguments):
-        return 0 if rank else _alone(call)
-    return _World().run(call)
+    size, rank = _first_number(_SIZES) or 1, _first_number(_RANKS)
+    if size == 1 or arguments[:1] not in ([name] for name in ON_RANKS) or {"-h", "--help"} & set(arguments):
+        return 0 if size > 1 and rank else _alone(call)
+    try:
+        world = _World()
+    except MissingPackageError as error:
+        if not rank:
+            print(f"motorsweep: {error}", file=sys.stderr)
+        return 2
+    return world.run(call)
 
 
 def _alone(call):
-    """Without the launcher's variables PETSc, if it is needed at all, starts an MPI of its own."""
+    """Without the launcher's variables PETSc starts an MPI of its own, and so do workers, which inherit them."""
     for name in [name for name in os.environ if name.startswith(_LAUNCHER)]:
         del os.environ[name]
     return call()
@@ -135,13 +140,14 @@ class _World:
 
     def __init__(self):
         try:
-            from mpi4py import MPI
+            with no_open_ports():
+                from mpi4py import MPI
         except ImportError as error:
             raise MissingPackageError(
                 "mpirun started several ranks of motorsweep, which need mpi4py to share the work; `pip install "
                 "mpi4py`, or start motorsweep without mpirun."
             ) from error
-        self.comm = MPI.COMM_WORLD
+        self.comm, self.any_rank = MPI.COMM_WORLD, MPI.ANY_SOURCE
         self.rank, self.size = self.comm.Get_rank(), self.comm.Get_size()
         self.group = self.shared = None
         self._groups = {}
@@ -159,7 +165,8 @@ class _World:
         finally:
             # Also on a bug, whose traceback then comes after mpirun's words. Ranks at work cannot be told to stop.
             if self.busy or sys.exc_info()[0]:
-                _flush()
+                sys.stdout.flush()
+                sys.stderr.flush()
                 if sys.exc_info()[0] and not isinstance(sys.exc_info()[1], SystemExit):
                     sys.excepthook(*sys.exc_info())
                 self.comm.Abort(code or 1)
@@ -264,7 +271,7 @@ class MpiExecutor:
                 left -= 1
                 yield task, _checked(ended)
         while left:
-            task, ended = world._receive(_any_source(), _ANSWER)
+            task, ended = world._receive(world.any_rank, _ANSWER)
             left -= 1
             yield task, _checked(ended)
         world.busy = False
@@ -274,17 +281,6 @@ def _checked(ended):
     if isinstance(ended, Exception):
         raise ended
     return ended
-
-
-def _any_source():
-    from mpi4py import MPI
-
-    return MPI.ANY_SOURCE
-
-
-def _flush():
-    sys.stdout.flush()
-    sys.stderr.flush()
 
 
 @contextmanager

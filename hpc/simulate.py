@@ -10,14 +10,14 @@ import psutil
 from ..errors import ConvergenceError, InputError
 from ..sim.coil import load_coil
 from ..sim.head import Head
-from ..sim.linear import choose_solver, factor_bytes
 from ..sim.pose import Pose
 from ..sim.solve import FieldSolver, SolverConfig
+from ..sim.solver_memory import block_size, choose_solver, pose_bytes, process_bytes
 from ..sim.volume import VolumeGrid
 from ..zarr_store.schema import Method, Status
 from ..zarr_store.study import Study
 from ..zarr_store.volumes import open_volumes, read_rows
-from .mpi_executor import group_comm, leads_group
+from .mpi_executor import group_comm, leads_group, memory_share, on_ranks
 from .prepare import head_path, study_grid
 from .shard_rows import ShardRows
 
@@ -70,11 +70,12 @@ class ShardTask:
 
 @dataclass(frozen=True, kw_only=True)
 class ShardResult:
-    """How a shard ended: poses done, failed, and left to another solver."""
+    """How a shard ended: poses done, failed, and left to another solver; a note where it took another than planned."""
 
     done: int
     failed: int
     left: int = 0
+    note: str = ""
 
 
 def solve_shard(task):
@@ -108,7 +109,8 @@ def solve_shard(task):
     if leads_group():
         rows.write()
     done = int((rows.status == int(Status.DONE)).sum())
-    return ShardResult(done=done - kept, failed=len(poses) - done)
+    note = "" if solver.kind == task.solver.kind else f"{solver.kind} in place of {task.solver.kind}: {solver.reason}"
+    return ShardResult(done=done - kept, failed=len(poses) - done, note=note)
 
 
 solve_shard.collective = True  # under mpirun the ranks that share a head call it together
@@ -178,7 +180,7 @@ class SolverChoice:
     reason: str
 
 
-def study_solver(config, n_unknowns, n_nodes):
+def study_solver(config, n_unknowns, n_nodes, alone=False, n_poses=None):
     """Exact solver of a study: as asked for, or chosen once by the memory of this machine, for all workers alike.
 
     A study by modes needs one too: for its basis, and for the poses that the basis cannot serve.
@@ -190,6 +192,10 @@ def study_solver(config, n_unknowns, n_nodes):
     ----------
     config : StudyConfig
     n_unknowns, n_nodes : int
+    alone : bool
+        Under mpirun: for rank 0 while the others wait, and so with all of its machine's memory.
+    n_poses : int, optional
+        How many poses there are; many by default.
 
     Returns
     -------
@@ -197,8 +203,10 @@ def study_solver(config, n_unknowns, n_nodes):
     """
     if config.solver.kind not in ("auto", "modes"):
         return SolverChoice(kind=config.solver.kind, reason="asked for")
-    workers = config.executor.workers or 1
-    kind, reason = choose_solver(n_unknowns, n_nodes, psutil.virtual_memory().total / workers)
+    share = 1 / (config.executor.workers or 1)
+    if on_ranks():
+        share = 1.0 if alone else memory_share(config.executor.ranks_per_head)
+    kind, reason = choose_solver(n_unknowns, n_nodes, psutil.virtual_memory().total * share, n_poses)
     return SolverChoice(kind=kind, reason=reason)
 
 
@@ -234,12 +242,23 @@ def shard_tasks(study, config, shards, solver, keep_modes=False):
 
 def solver_config(config, kind):
     """Solver settings of a study, with the kind that `study_solver` chose."""
-    solver = config.solver
-    return SolverConfig(kind=kind, order=solver.order, margin_m=solver.margin_mm * 1e-3, rtol=solver.rtol)
+    solver, memory = config.solver, None
+    if on_ranks():  # the ranks of a machine share it, and the blocks of all of them must fit
+        memory = psutil.virtual_memory().total * memory_share(config.executor.ranks_per_head)
+    return SolverConfig(
+        kind=kind,
+        order=solver.order,
+        margin_m=solver.margin_mm * 1e-3,
+        rtol=solver.rtol,
+        memory_bytes=memory,
+        may_fall_back=solver.kind in ("auto", "modes"),
+    )
 
 
 def memory_per_worker_gb(config, kind, n_unknowns, n_nodes):
     """Memory that a solving worker takes: factor (if the solver's kind has one), operators, a block of poses; GB."""
-    block = config.solver.poses_per_shard * (n_unknowns * 6 * 8 + config.volume.n**3 * 3 * 8 * 2)
-    factor = 1.1 * factor_bytes(n_unknowns, n_nodes) if kind == "direct" else 0
-    return 0.8 + (factor + block + 2000 * n_unknowns) / 1e9
+    poses, voxels = config.solver.poses_per_shard, config.volume.n**3
+    memory = solver_config(config, kind).memory_bytes
+    block = min(poses, block_size(n_unknowns, n_nodes, kind, memory, voxels))
+    shard = poses * voxels * 4 * (7 if config.volume.components else 4)  # float32: volumes, and the rows to be written
+    return (process_bytes(n_unknowns, n_nodes, kind) + block * pose_bytes(n_unknowns, voxels) + shard) / 1e9

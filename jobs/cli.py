@@ -275,7 +275,7 @@ def main(arguments=None) -> None:
 
 def _as_rank(command, arguments):
     """The command's exit code; under mpirun the ranks share its work, and one of them answers."""
-    if not any(name in os.environ for name in ("OMPI_COMM_WORLD_SIZE", "PMI_SIZE", "PMIX_SIZE", "MV2_COMM_WORLD_SIZE")):
+    if not any(name in os.environ for name in ("OMPI_COMM_WORLD_SIZE", "PMI_RANK", "PMIX_RANK", "MV2_COMM_WORLD_SIZE")):
         return command()  # an ordinary start must not wait for what follows to load
     from ..hpc.mpi_executor import run_command
 

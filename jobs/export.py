@@ -214,10 +214,11 @@ def _default_name(kind, pose, poses, of, components, didt):
 def _export_mesh(opened, out, pose, components, didt):
     """E in the elements of the whole head; the components are always there."""
     matrix = opened.volumes["pose_matrix"].values[[pose]]
-    (e,) = next(element_fields(opened.solver, matrix, didt=didt * 1e6))
+    solver = field_solver(opened.study, opened.config, opened.volumes, n_poses=1)
+    (e,) = next(element_fields(solver, matrix, didt=didt * 1e6))
     write = write_vtu if out.suffix == ".vtu" else write_field_msh
-    write(out, opened.solver.head, e_fields(e))
-    return {"content": f"E and magnE (V/m) in {len(e):,} elements", "facts": _solve_facts(opened.solver)}
+    write(out, solver.head, e_fields(e))
+    return {"content": f"E and magnE (V/m) in {len(e):,} elements", "facts": _solve_facts(solver)}
 
 
 def _solve_facts(solver):

@@ -55,7 +55,7 @@ class RunOptions:
     False
     """
 
-    executor: Literal["serial", "local"] | None = None
+    executor: Literal["serial", "local", "mpi"] | None = None
     workers: WholeNumber = None
     retry_failed: bool = False
     quiet: bool = False

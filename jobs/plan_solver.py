@@ -54,14 +54,13 @@ class SolverPlan:
 
     def lines(self):
         """Lines for people."""
-        kind = self.kind or "solver of the head chosen when the head is known"
-        lines = [f"solver    {self.method}, {kind}: {self.method_reason} (break-even at {self.break_even_poses})"]
+        lines = [f"solver    {self.method}: {self.method_reason}; a basis pays off at {self.break_even_poses}"]
         parts = []
         if self.factor_seconds is not None:
-            lines.append(f"          {self.kind}: {self.kind_reason} ({self.sizes})")
+            lines.append(f"          {self.kind} where solved: {self.kind_reason} ({self.sizes})")
             parts.append(f"factor {self.factor_seconds:.0f} s a worker")
         if self.basis_seconds:
-            parts.append(f"basis {self.basis_seconds:.0f} s, kept for every study like it")
+            parts.append(f"basis {self.basis_seconds:.0f} s, unless one is found; kept for every study like it")
         if self.memory_gb is not None:
             parts.append(f"{self.memory_gb:.1f} GB a worker")
         return lines + ([f"          set-up: {', '.join(parts)}"] if parts else [])
@@ -82,7 +81,7 @@ def plan_solver(study, config):
     Examples
     --------
     >>> print("\n".join(plan_solver(study, config).lines()))                      # doctest: +SKIP
-    solver    exact, direct: 96 poses are fewer than the 776 from which a basis saves half of the time (...)
+    solver    exact: 96 poses are fewer than the 776 from which a basis saves half of the time; a basis pays ...
     """
     choice, exact_seconds = resolved_method(config), _seconds_of_exact_poses(study)
     modes = choice.method == "modes"
@@ -93,7 +92,7 @@ def plan_solver(study, config):
             # the head's own solver, which modes need too: for the basis, and for poses that it cannot serve
             solver = replace(config.solver, kind="auto", basis="")
             chosen = study_solver(replace(config, solver=solver), *sizes)
-            kind, reason = chosen.kind, chosen.reason
+            kind, reason = chosen.kind, chosen.reason + (_fallen_back(study) if chosen.kind == "direct" else "")
         factor = _FACTOR_SECONDS * sizes[0] ** (4 / 3) if kind == "direct" else 0.0
         memory = memory_per_worker_gb(config, kind, *sizes)
     return SolverPlan(
@@ -149,6 +148,13 @@ def _nodes_in(path):
             return int(read(file)[0][0])
     except (OSError, KeyError, ValueError, IndexError, zipfile.BadZipFile):
         return 0
+
+
+def _fallen_back(study):
+    """Words for the poses of the study that found no memory for a factor."""
+    volumes = open_volumes(study) if study.volumes.exists() else {}
+    count = int((volumes["method"].values == int(Method.ITERATIVE)).sum()) if "method" in volumes else 0
+    return f"; {count} poses found no memory for it, and were solved iteratively" if count else ""
 
 
 def _seconds_of_exact_poses(study):

@@ -3,14 +3,15 @@
 import os
 import time
 
+from ..errors import ConvergenceError, PoseError
 from ..hpc.bases import study_basis
 from ..hpc.by_modes import memory_of_basis_gb, modes_tasks, serve_shard
 from ..hpc.events import Progress, StageEvent, TaskEvent, format_clock
-from ..hpc.executors import limited_threads
+from ..hpc.executors import count_of, limited_threads
 from ..hpc.simulate import memory_per_worker_gb, shard_tasks, solve_shard, study_solver, write_failed_shard
 from ..hpc.solver_choice import resolved_method
 from ..zarr_store.bases import open_basis
-from ..zarr_store.schema import Method
+from ..zarr_store.schema import Method, Status
 from ..zarr_store.shards import pending_shards
 from ..zarr_store.volumes import open_volumes
 
@@ -41,7 +42,7 @@ class Simulation:
 
     def __init__(self, study, config, events, options, farm, say):
         self.study, self.config, self.events, self.options = study, config, events, options
-        self._farm, self._say = farm, say
+        self._farm, self._say, self._told = farm, say, set()
         notes = open_volumes(study).attrs["notes"]
         self.sizes = int(notes["unknowns"]), int(notes["head_nodes"])
         self.solver = study_solver(config, *self.sizes)
@@ -51,8 +52,7 @@ class Simulation:
         """Find the field of every pending pose; gives what is worth saying of it."""
         modes = self.by_modes.method == "modes"
         shards = self._pending()
-        if shards and modes:
-            self._serve(shards)
+        if shards and modes and self._serve(shards):
             shards = pending_shards(self.study)
         if shards:
             self._solve(shards, modes)
@@ -62,36 +62,50 @@ class Simulation:
         return pending_shards(self.study, self.options.retry_failed)
 
     def _serve(self, shards):
-        self._say("simulate", f"by modes, to {self.config.solver.tolerance:.2%} in the brain: {self.by_modes.reason}")
-        if self.config.solver.tolerance < _SENSIBLE_TOLERANCE:
+        """Whether there is a basis, and all that it can serve is served."""
+        tolerance = self.config.solver.tolerance
+        self._say("simulate", f"by modes, to {100 * tolerance:g} % in the brain: {self.by_modes.reason}")
+        if tolerance < _SENSIBLE_TOLERANCE:
             self._say(
                 "simulate",
-                f"a tolerance of {self.config.solver.tolerance:.1g} costs modes and buys nothing: the mesh itself is "
+                f"a tolerance of {tolerance:.1g} costs modes and buys nothing: the mesh itself is "
                 "off by much more (docs/accuracy.md); 0.001 is plenty",
             )
-        basis = self._basis()
+        try:
+            basis = self._basis()
+        except (PoseError, ConvergenceError) as error:
+            if self.config.solver.kind == "modes":
+                raise
+            self._say("simulate", f"no basis of modes for these poses, so that all are solved exactly: {error}")
+            return False
         tasks = modes_tasks(self.study, self.config, shards, basis)
         memory = memory_of_basis_gb(self.config, basis)
         self._farm("simulate", serve_shard, tasks, "poses", memory)
+        left = int((open_volumes(self.study)["status"].values == int(Status.PENDING)).sum())
+        if left:
+            self._say("simulate", f"{left} poses are outside the basis's region or over the tolerance: solved exactly")
+        return True
 
     def _solve(self, shards, modes):
-        if modes:
-            left = int((open_volumes(self.study)["status"].values == 0).sum())
-            self._say("simulate", f"{left} poses are outside the basis's region or over the tolerance: solved exactly")
         self._say("simulate", f"{self.sizes[0]:,} unknowns, {self.solver.kind} solver: {self.solver.reason}")
         tasks = shard_tasks(self.study, self.config, shards, self.solver.kind, keep_modes=modes)
         memory = memory_per_worker_gb(self.config, self.solver.kind, *self.sizes)
-        self._farm("simulate", solve_shard, tasks, "poses", memory, self._record_lost_shard)
+        self._farm("simulate", solve_shard, tasks, "poses", memory, self._note_shard)
 
-    def _record_lost_shard(self, task, outcome):
+    def _note_shard(self, task, outcome):
         if not outcome.ok:
             write_failed_shard(task, f"{outcome.reason}: {outcome.message}")
+        elif outcome.value.note and outcome.value.note not in self._told and outcome.pid != os.getpid():
+            # this process's own solver has warned by itself
+            self._told.add(outcome.value.note)
+            self._say("simulate", outcome.value.note)
 
     def _basis(self):
         """The study's basis, found or made; its path."""
         threads = self._threads()
         with _BasisProgress(self.events, self.options.quiet, threads) as progress, limited_threads(threads):
-            basis = study_basis(self.study, self.config, self.solver.kind, progress.tell)
+            kind = study_solver(self.config, *self.sizes, alone=True).kind
+            basis = study_basis(self.study, self.config, kind, progress.tell)
         held = open_basis(basis.path)
         how = f"made in {format_clock(basis.seconds)}" if basis.made else "found"
         self._say(
@@ -117,7 +131,7 @@ class _BasisProgress:
 
     def __init__(self, events, quiet, threads):
         self.events, self.progress = events, Progress(quiet=quiet)
-        self.where = f"this process, {threads} threads"
+        self.where = f"this process, {count_of(threads, 'thread')}"
         self.shown, self.done, self.began, self.total = None, 0, time.monotonic(), 0
 
     def __enter__(self):
@@ -130,6 +144,8 @@ class _BasisProgress:
             self.events.write(started)
             self.shown = self.progress.stage(started)
             self.shown.__enter__()
+        if told.total != self.total:
+            self.progress.foresee(told.total)
         if told.done > self.done:
             size = told.done - self.done
             self.progress.update(TaskEvent(verb="basis", task=told.doing, status="done", size=size))

@@ -18,6 +18,7 @@ import numpy as np
 
 from ..errors import ConvergenceError, InputError
 from .adjoint import field_functionals
+from .field_products import gram, products, squares
 from .modes import Basis, estimate
 from .tissues import BRAIN_TAGS
 
@@ -109,8 +110,8 @@ class _Maker:
 
     def basis(self):
         held, fields, modes, rank = self._train()
-        exact = [_products(part, modes.reshape(len(modes), -1), self.weight) for part in (held, fields)]
-        brain = _gram(modes, modes, self.is_brain)
+        exact = [products(part, modes.reshape(len(modes), -1), self.weight) for part in (held, fields)]
+        brain = gram(modes, modes, self.is_brain)
         points, weights = self._sample(modes, np.concatenate(exact), len(fields), brain)
         del fields
         estimated = self._dadt_at(points, self._held_out) @ weights.T
@@ -171,8 +172,8 @@ class _Maker:
 
     def _modes(self, held, fields):
         """Modes, how many are needed (0: more training poses are), and the worst held-out error of all of them."""
-        norms = np.sqrt(_squares(fields, self.is_brain))
-        inner = _gram(fields, fields, None, self.weight) / np.outer(norms, norms)
+        norms = np.sqrt(squares(fields, self.is_brain))
+        inner = gram(fields, fields, None, self.weight) / np.outer(norms, norms)
         values, vectors = np.linalg.eigh(inner)
         values, vectors = np.maximum(values[::-1], 0), vectors[:, ::-1]
         # Below, float32 fields hold noise. A tenth of the training fields is left out of every basis.
@@ -193,17 +194,17 @@ class _Maker:
     def _orthonormal(self, modes):
         """Modes, orthonormal to float32 by a second pass; the first of them span what they did."""
         # Those of small singular values are differences of large fields: rounding left some of the first modes in them.
-        inverse = np.linalg.inv(np.linalg.cholesky(_gram(modes, modes, None, self.weight)))
+        inverse = np.linalg.inv(np.linalg.cholesky(gram(modes, modes, None, self.weight)))
         return (inverse.astype(np.float32) @ modes.reshape(len(modes), -1)).reshape(modes.shape)
 
     def _worst_by_rank(self, held, modes):
         """Largest relative error in the brain over the held-out fields, by number of modes."""
-        coefficients = _products(held, modes.reshape(len(modes), -1), self.weight)
-        cross, brain = _gram(held, modes, self.is_brain), _gram(modes, modes, self.is_brain)
-        whole = _squares(held, self.is_brain)
+        coefficients = products(held, modes.reshape(len(modes), -1), self.weight)
+        cross, brain = gram(held, modes, self.is_brain), gram(modes, modes, self.is_brain)
+        whole = squares(held, self.is_brain)
         # |E - sum c u|² = |E|² - 2 c·(E·u) + c·B c, for each number of modes at once
-        products = coefficients[:, :, None] * brain[None] * coefficients[:, None, :]
-        summed = np.cumsum(np.cumsum(products, 1), 2)
+        each = coefficients[:, :, None] * brain[None] * coefficients[:, None, :]
+        summed = np.cumsum(np.cumsum(each, 1), 2)
         own = summed[:, np.arange(len(modes)), np.arange(len(modes))]
         left = whole[:, None] - 2 * np.cumsum(coefficients * cross, 1) + own
         return np.sqrt(np.maximum(left, 0) / whole[:, None]).max(0)
@@ -256,37 +257,10 @@ class _Maker:
     def _errors(self, held, coefficients, modes):
         """Relative error of held-out fields in the brain, and outside of it."""
         rest = held - (coefficients.astype(np.float32) @ modes.reshape(len(modes), -1)).reshape(held.shape)
-        whole = _squares(held, None)
-        inside, all_inside = _squares(rest, self.is_brain), _squares(held, self.is_brain)
+        whole = squares(held, None)
+        inside, all_inside = squares(rest, self.is_brain), squares(held, self.is_brain)
         outside = np.maximum(whole - all_inside, np.finfo(float).tiny)
-        return np.sqrt(inside / all_inside), np.sqrt(np.maximum(_squares(rest, None) - inside, 0) / outside)
-
-
-_VOXELS = 20_000  # at a time: float64 copies stay small
-
-
-def _gram(a, b, chosen, weight=None):
-    """Inner products of fields (k, v, 3) and (l, v, 3) in float64, over chosen voxels or with weights."""
-    total = np.zeros((len(a), len(b)))
-    voxels = np.arange(a.shape[1]) if chosen is None else np.flatnonzero(chosen)
-    for start in range(0, len(voxels), _VOXELS):
-        part = voxels[start : start + _VOXELS]
-        factor = 1.0 if weight is None else weight[None, part, None].astype(np.float64)
-        left = (a[:, part] * factor).astype(np.float64, copy=False).reshape(len(a), -1)
-        right = left if b is a else (b[:, part] * factor).astype(np.float64, copy=False).reshape(len(b), -1)
-        total += left @ right.T
-    return total
-
-
-def _products(fields, modes, weight):
-    """Coefficients of fields (k, v, 3): their weighted inner products with modes, (k, r) float64."""
-    return _gram(fields, modes.reshape(len(modes), -1, 3), None, weight)
-
-
-def _squares(fields, chosen):
-    """Squared norms of fields (k, v, 3), over chosen voxels."""
-    part = fields if chosen is None else fields[:, chosen]
-    return np.einsum("kvc,kvc->k", part, part, dtype=np.float64)
+        return np.sqrt(inside / all_inside), np.sqrt(np.maximum(squares(rest, None) - inside, 0) / outside)
 
 
 def _relative(difference, coefficients, brain):

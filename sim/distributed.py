@@ -6,7 +6,50 @@ two exchanges around each solve turn one into the other. Without a communicator 
 A communicator is one of mpi4py, or None; nothing here imports MPI.
 """
 
+import os
+from contextlib import contextmanager
+
 import numpy as np
+
+# By these a launcher (mpirun, or srun with PMI) tells a process of its world.
+_LAUNCHED = ("OMPI_COMM_WORLD_SIZE", "PMIX_RANK", "PMI_RANK", "MV2_COMM_WORLD_SIZE")
+
+# Left to itself, Open MPI opens ports to the whole network, and so does the daemon (orted) that it starts for a single
+# process. UCX, where it is built in, has ports of its own, hence the choice of "pml".
+_ALONE = {"OMPI_MCA_ess_singleton_isolated": "1", "OMPI_MCA_btl": "self", "OMPI_MCA_pml": "ob1"}
+_ONE_HOST = {"OMPI_MCA_btl": "self,vader", "OMPI_MCA_pml": "ob1"}
+
+
+@contextmanager
+def no_open_ports():
+    """Hold an MPI that starts within the block to what needs no port; settings that the user has made stay.
+
+    A process that no launcher started needs no other. The ranks of one machine talk through shared memory. Only ranks
+    of several machines are left to the launcher's own settings.
+
+    Examples
+    --------
+    >>> with no_open_ports():                                                     # doctest: +SKIP
+    ...     from mpi4py import MPI
+    """
+    before = dict(os.environ)
+    if not any(name in before for name in _LAUNCHED):
+        wanted = _ALONE
+        # From this Open MPI would conclude that srun had started it with PMI, and end the process for want of it.
+        os.environ.pop("SLURM_STEP_ID", None)
+    else:
+        size, here = (before.get(f"OMPI_COMM_WORLD_{name}") for name in ("SIZE", "LOCAL_SIZE"))
+        one_host = size == here if size else before.get("SLURM_STEP_NUM_NODES") == "1"
+        wanted = _ONE_HOST if one_host else {}
+    for name, value in wanted.items():
+        os.environ.setdefault(name, value)
+    try:
+        yield
+    finally:
+        for name in {*wanted, "SLURM_STEP_ID"}:
+            os.environ.pop(name, None)
+            if name in before:
+                os.environ[name] = before[name]
 
 
 def own_share(comm, count):

@@ -6,14 +6,13 @@ BoomerAMG, its preconditioner made once. Each solve reports its iterations, true
 
 import re
 import sys
-import time
-from dataclasses import dataclass
 from functools import cache
 
 import numpy as np
 
-from ..errors import ConvergenceError, MissingPackageError, MotorsweepError
-from .distributed import share_rows
+from ..errors import MissingPackageError, MotorsweepError
+from .distributed import no_open_ports
+from .linear_system import LinearSystem, SolveReport
 from .solver_memory import choose_solver, factor_bytes
 
 __all__ = [
@@ -28,36 +27,9 @@ __all__ = [
 ]
 
 # What MUMPS says in INFOG(1) where memory is missing; -13 is that of an allocation, -9 and -8 that of its workspace,
-# -19 the limit that it was given.
+# -19 the limit that it was given. PETSc's own word for it is error 55.
+_PETSC_OUT_OF_MEMORY = 55
 _OUT_OF_MEMORY = (-5, -7, -8, -9, -11, -13, -14, -15, -18, -19)
-_CHECKED_AT_ONCE = 8
-
-
-@dataclass(frozen=True, kw_only=True)
-class SolveReport:
-    """What one solve took and how well it did.
-
-    Parameters
-    ----------
-    iterations : int
-        Zero for a direct solve.
-    residual : float
-        True residual ||b - K x|| / ||b||.
-    seconds : float
-        Share of the block's wall time.
-    error_estimate : float
-        Of a field by modes: estimated relative L2 error in brain tissue. NaN where the system was solved.
-
-    Examples
-    --------
-    >>> SolveReport(iterations=0, residual=1e-14, seconds=0.06).iterations
-    0
-    """
-
-    iterations: int
-    residual: float
-    seconds: float
-    error_estimate: float = np.nan
 
 
 @cache
@@ -72,8 +44,9 @@ def _petsc():
     # Under mpirun PETSc's own world is this process: it starts and ends in step with all ranks of its world, and some
     # of them may have nothing to solve. Each call leaves one more clean-up for the end, hence once.
     mpi = sys.modules.get("mpi4py.MPI")
-    petsc4py.init(["-malloc_debug", "0"], comm=None if mpi is None else mpi.COMM_SELF)
-    from petsc4py import PETSc
+    with no_open_ports():
+        petsc4py.init(["-malloc_debug", "0"], comm=None if mpi is None else mpi.COMM_SELF)
+        from petsc4py import PETSc
 
     return PETSc
 
@@ -84,67 +57,7 @@ class FactorMemoryError(MotorsweepError, MemoryError):
     code = ""
 
 
-class _Solver:
-    """Matrix on PETSc, and blocks of right-hand sides solved and checked; the kinds differ in `_solve` alone."""
-
-    def __init__(self, matrix, rtol, n_nodes, comm):
-        self._petsc, self._rtol, self._n = _petsc(), rtol, matrix.shape[0]
-        self._rows = share_rows(comm, self._n, n_nodes)
-        self._comm = self._petsc.COMM_SELF if comm is None else comm
-        self._a = _aij(self._petsc, self._rows.matrix(matrix), self._comm)
-        self._ksp = self._petsc.KSP().create(self._comm)
-        self._ksp.setOperators(self._a)
-
-    def solve(self, loads):
-        """Solve for a block of right-hand sides; with a communicator, those of all its ranks together.
-
-        Parameters
-        ----------
-        loads : ndarray (k, n)
-            Of this rank's poses.
-
-        Returns
-        -------
-        ndarray (k, n), list of SolveReport
-            Solutions of this rank's poses, and reports of all ranks' poses.
-
-        Raises
-        ------
-        ConvergenceError
-            If a true residual is over the tolerance, on all ranks alike.
-        """
-        began = time.perf_counter()
-        right, counts = self._rows.to_rows(loads)
-        solution = np.zeros_like(right)
-        iterations = self._solve(right, solution)
-        residuals = self._residuals(right, solution)
-        share = (time.perf_counter() - began) / len(right)
-        reports = [_checked(k, r, share, self._rtol) for k, r in zip(iterations, residuals)]
-        return self._rows.to_poses(solution, counts), reports
-
-    def _dense(self, rows):
-        """PETSc's matrix of the columns that are the rows of an array (k, n); it works in the array's memory."""
-        k, own = rows.shape
-        dense = self._petsc.Mat().createDense(((own, self._n), (None, k)), array=rows.T, comm=self._comm)
-        dense.assemble()
-        return dense
-
-    def _residuals(self, right, solution):
-        """True residuals, a few poses at a time, as the products take memory too."""
-        squares = np.empty((2, len(right)))
-        for first in range(0, len(right), _CHECKED_AT_ONCE):
-            part = slice(first, first + _CHECKED_AT_ONCE)
-            x = self._dense(solution[part])
-            product = self._a.matMult(x)
-            rest = right[part] - product.getDenseArray().T
-            squares[:, part] = np.einsum("kn,kn->k", rest, rest), np.einsum("kn,kn->k", right[part], right[part])
-            x.destroy()
-            product.destroy()
-        rest, norms = np.sqrt(self._rows.total(squares))
-        return rest / np.where(norms > 0, norms, 1)
-
-
-class DirectSolver(_Solver):
+class DirectSolver(LinearSystem):
     """MUMPS factorisation of a symmetric positive definite matrix, for blocks of right-hand sides.
 
     Parameters
@@ -173,29 +86,26 @@ class DirectSolver(_Solver):
     kind = "direct"
 
     def __init__(self, matrix, rtol=1e-10, n_nodes=None, comm=None):
-        super().__init__(matrix, rtol, n_nodes, comm)
+        super().__init__(_petsc(), matrix, rtol, n_nodes, comm)
         self._a.setOption(self._petsc.Mat.Option.SPD, True)
         self._ksp.setType("preonly")
         pc = self._ksp.getPC()
         pc.setType("cholesky")
         pc.setFactorSolverType("mumps")
-        failed, self._factor = "", self._petsc.Mat()
+        self._factor = self._petsc.Mat()
         try:
             self._ksp.setUp()
             self._factor = pc.getFactorMatrix()
             code = self._factor.getMumpsInfog(1)
+            found, no_memory = f"MUMPS INFOG(1) = {code}", code in _OUT_OF_MEMORY
         except self._petsc.Error as error:
-            found = re.search(r"INFOG\(1\)=(-?\d+)", str(error))
-            code, failed = int(found[1]) if found else -1, f": {error}"
+            told = re.search(r"INFOG\(1\)=(-?\d+)", str(error))
+            code = int(told[1]) if told else -1
+            found, no_memory = str(error), code in _OUT_OF_MEMORY or error.ierr == _PETSC_OUT_OF_MEMORY
         if code < 0:
             for held in (self._factor, self._ksp, self._a):
                 held.destroy()  # with what was factored so far: the next solver needs the memory
-            error = (FactorMemoryError if code in _OUT_OF_MEMORY else MotorsweepError)(
-                f"factoring the stiffness matrix of {self._n} unknowns failed in MUMPS (INFOG(1) = {code}{failed}); "
-                'most often memory ran out. Choose solver kind = "iterative", or fewer workers.'
-            )
-            error.code = f"MUMPS INFOG(1) = {code}"
-            raise error
+            raise _failed(self._n, found, no_memory)
 
     def _solve(self, right, solution):
         b, x = self._dense(right), self._dense(solution)
@@ -207,13 +117,15 @@ class DirectSolver(_Solver):
         return [0] * len(right)
 
 
-class IterativeSolver(_Solver):
+class IterativeSolver(LinearSystem):
     """Conjugate gradients, preconditioned once by BoomerAMG.
 
     In the hierarchical basis the bubbles of edges are nearly orthogonal to the linear functions and to each other, so
     algebraic multigrid is made for the nodes alone, and one symmetric Gauss-Seidel sweep does for the bubbles.
 
-    A pose starts from the combination of the block's earlier solutions that is nearest in energy.
+    A pose starts from the combination of the block's earlier solutions that is nearest in energy. Measured on a
+    sphere: of 32 iterations, 13 to 21 are left for the fourth and later of poses 1 to 2 mm apart, 27 at 10 mm; on a
+    head of 337 k unknowns, of 41, 35 to 39 for poses drawn at random.
 
     Parameters
     ----------
@@ -233,7 +145,7 @@ class IterativeSolver(_Solver):
     kind = "iterative"
 
     def __init__(self, matrix, rtol=1e-10, n_nodes=None, max_iterations=500, comm=None):
-        super().__init__(matrix, rtol, n_nodes, comm)
+        super().__init__(_petsc(), matrix, rtol, n_nodes, comm)
         self._ksp.setType("cg")
         self._ksp.setNormType(self._petsc.KSP.NormType.UNPRECONDITIONED)
         # Ask for a little more than is checked, since the recurrence's residual drifts from the true one.
@@ -298,6 +210,22 @@ _SPLIT = {
 KINDS = ("direct", "iterative")
 
 
+def _failed(n, found, no_memory):
+    """Error of a factorisation that failed."""
+    doing = f"factoring the stiffness matrix of {n} unknowns"
+    if not no_memory:
+        return MotorsweepError(
+            f"{doing} failed ({found}). Check the conductivities and the mesh, or choose "
+            'solver kind = "iterative", which needs no factor.'
+        )
+    error = FactorMemoryError(
+        f'{doing}: memory did not suffice for the factor ({found}). Choose solver kind = "iterative", which needs '
+        "none, or fewer workers, or a machine with more memory."
+    )
+    error.code = found
+    return error
+
+
 def make_solver(kind, matrix, rtol, n_nodes, comm=None):
     """Solver of a kind for a matrix whose first `n_nodes` unknowns are those of nodes.
 
@@ -316,26 +244,3 @@ def make_solver(kind, matrix, rtol, n_nodes, comm=None):
     DirectSolver or IterativeSolver
     """
     return (DirectSolver if kind == "direct" else IterativeSolver)(matrix, rtol, n_nodes, comm=comm)
-
-
-def _aij(petsc, matrix, comm):
-    own, n = matrix.shape
-    if matrix.nnz > np.iinfo(petsc.IntType).max:
-        raise MotorsweepError(
-            f"handing a matrix of {n} unknowns to PETSc: its {matrix.nnz} entries are more than this PETSc can count; "
-            "use a coarser mesh, a smaller volume, or a PETSc with 64-bit indices."
-        )
-    csr = (matrix.indptr.astype(petsc.IntType), matrix.indices.astype(petsc.IntType), matrix.data)
-    a = petsc.Mat().createAIJ(((own, n), (own, n)), csr=csr, comm=comm)
-    a.assemble()
-    return a
-
-
-def _checked(iterations, residual, seconds, rtol):
-    if not residual <= rtol:
-        raise ConvergenceError(
-            f"the linear solve stopped at a true residual of {residual:.1e} after {iterations} iterations, where "
-            f"{rtol:.0e} was asked for; the field would be wrong by about as much. Check the mesh for slivers and "
-            'the conductivities, or choose solver kind = "direct".'
-        )
-    return SolveReport(iterations=iterations, residual=float(residual), seconds=float(seconds))

@@ -48,6 +48,11 @@ class Basis:
     heldout_others : ndarray
         The same error in all other tissues together.
 
+    Raises
+    ------
+    InputError
+        For arrays that do not fit each other or the grid.
+
     Examples
     --------
     >>> e, estimates = basis.volumes(basis.coefficients(coil, poses))             # doctest: +SKIP
@@ -67,6 +72,11 @@ class Basis:
     heldout_errors: np.ndarray
     heldout_estimates: np.ndarray
     heldout_others: np.ndarray
+
+    def __post_init__(self):
+        fault = _misfit(self)
+        if fault:
+            raise InputError(f"basis of modes: {fault}; its fields would be wrong. Make it anew.")
 
     @property
     def rank(self):
@@ -194,6 +204,29 @@ def estimate(coefficients, brain, rank, scale=1.0, floor=0.0):
     whole = np.einsum("pi,ij,pj->p", head, brain[:rank, :rank], head)
     left = np.einsum("pi,ij,pj->p", tail, brain[rank:, rank:], tail)
     return scale * np.sqrt(np.maximum(left, 0) / np.maximum(whole, np.finfo(float).tiny) + floor**2)
+
+
+def _misfit(basis):
+    """What does not fit in a basis; nothing where all does."""
+    told, points = len(basis.brain) if basis.brain.ndim else 0, len(basis.points) if basis.points.ndim else 0
+    shapes = {
+        "fields": (len(basis.fields) if basis.fields.ndim else 0, basis.voxels.size, 3),
+        "voxels": (basis.voxels.size,),
+        "points": (points, 3),
+        "weights": (told, 3 * points),
+        "brain": (told, told),
+        "scale": (),
+        "floor": (),
+    }
+    for name, shape in shapes.items():
+        if getattr(basis, name).shape != shape or 0 in shape:
+            return f"{name} has the shape {getattr(basis, name).shape}, which does not fit its other arrays"
+    if basis.rank > told:
+        return f"it sums {basis.rank} modes, and has coefficients of {told}"
+    # `_norms` writes where they say, unchecked
+    if basis.voxels.min() < 0 or basis.voxels.max() >= basis.grid.n**3:
+        return f"its voxels are {basis.voxels.min()} to {basis.voxels.max()}, the grid has {basis.grid.n**3}"
+    return ""
 
 
 @numba.njit(parallel=True, cache=True)

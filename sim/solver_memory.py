@@ -12,12 +12,19 @@ LARGEST_BLOCK = 64
 """Poses in a block at most. MUMPS reads its factor once for a block: measured on 617 k unknowns, a pose takes 0.12 s in
 blocks of 16, 0.10 s of 32, 0.08 s of 64 and 0.075 s of 128."""
 
-# Arrays of the space's size that a pose of a block holds at the peak, in MUMPS: dA/dt (3), right-hand sides, solution,
-# and MUMPS's own two.
-_ARRAYS = 7
+# Numbers that a pose of a block holds at its two peaks, times unknowns and times voxels. Solving: dA/dt (3), right-hand
+# sides, solution, what MUMPS or the checks take (together 6.5 to 7.5 by resident memory, at 337 k and 39 k unknowns),
+# and the float32 result. Sampling: dA/dt, potentials twice, and the field with its parts and its result; these are
+# counted in the code, and their sum at 337 k unknowns and 64^3 voxels, 3.65 million, is what tracemalloc measures
+# (resident memory: 3.55 million).
+_SOLVING, _SAMPLING = (7.5, 2), (5, 7.5)
+
+FEW_POSES = 2
+"""Up to so many poses are solved sooner without a factor. Measured on 337 k unknowns and one thread: set-up 37 s and
+0.1 to 0.6 s a pose with a factor, 9 s and 4 to 5 s a pose without."""
 
 
-def choose_solver(n_unknowns, n_nodes, memory_bytes=None):
+def choose_solver(n_unknowns, n_nodes, memory_bytes=None, n_poses=None):
     """Name of the solver for a head, and why.
 
     Parameters
@@ -25,6 +32,8 @@ def choose_solver(n_unknowns, n_nodes, memory_bytes=None):
     n_unknowns, n_nodes : int
     memory_bytes : float, optional
         Memory that this process may take; what is available by default.
+    n_poses : int, optional
+        How many poses there are; many by default.
 
     Returns
     -------
@@ -35,7 +44,11 @@ def choose_solver(n_unknowns, n_nodes, memory_bytes=None):
     --------
     >>> choose_solver(100_000, 100_000, 8e9)[0]
     'direct'
+    >>> choose_solver(600_000, 320_000, 16e9, n_poses=1)
+    ('iterative', 'a factor does not pay for 1 pose')
     """
+    if n_poses is not None and n_poses <= FEW_POSES:
+        return "iterative", f"a factor does not pay for {n_poses} pose{'s' if n_poses > 1 else ''}"
     memory = psutil.virtual_memory().available if memory_bytes is None else memory_bytes
     needed = factor_bytes(n_unknowns, n_nodes)
     if needed < 0.6 * memory:
@@ -71,10 +84,25 @@ def block_size(n_unknowns, n_nodes, kind, memory_bytes=None, voxels=64**3):
 
     Examples
     --------
-    >>> block_size(617_023, 319_704, "direct", 12e9), block_size(617_023, 319_704, "direct", 7e9)
-    (64, 16)
+    >>> block_size(617_023, 319_704, "direct", 12e9), block_size(617_023, 319_704, "direct", 9e9)
+    (64, 6)
     """
     memory = psutil.virtual_memory().total if memory_bytes is None else memory_bytes
-    held = 0.8e9 + 2000 * n_unknowns + (1.1 * factor_bytes(n_unknowns, n_nodes) if kind == "direct" else 0)
-    pose = 8 * (_ARRAYS * n_unknowns + 6 * voxels)
-    return int(np.clip((0.9 * memory - held) // pose, 1, LARGEST_BLOCK))
+    room = 0.9 * memory - process_bytes(n_unknowns, n_nodes, kind)
+    return int(np.clip(room // pose_bytes(n_unknowns, voxels), 1, LARGEST_BLOCK))
+
+
+def process_bytes(n_unknowns, n_nodes, kind):
+    """Memory of a process before its first pose, bytes: Python, operators, and the factor if the kind has one."""
+    return 0.8e9 + 2000 * n_unknowns + (1.1 * factor_bytes(n_unknowns, n_nodes) if kind == "direct" else 0)
+
+
+def pose_bytes(n_unknowns, voxels=64**3):
+    """Memory that each pose of a block adds, its volume included, bytes.
+
+    Examples
+    --------
+    >>> round(pose_bytes(617_023) / 1e6)
+    41
+    """
+    return 8 * max(per_unknown * n_unknowns + per_voxel * voxels for per_unknown, per_voxel in (_SOLVING, _SAMPLING))

@@ -3,8 +3,10 @@
 A basis appears whole or not at all, and is never changed: who finds one of the right id takes it.
 """
 
+import shutil
+import tempfile
+import time
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -14,9 +16,10 @@ from zarr.codecs import Crc32cCodec
 
 from ..errors import InputError, StoreError
 from .atomic import disk_errors, folder_in_the_making
+from .basis_layout import BASIS_ARRAYS, LABELS, BasisArray, dims_of, fault_of
 from .datasets import consolidate, open_dataset, open_group
 from .ids import content_id, plain
-from .schema import GRID_DIMS, global_attrs
+from .schema import global_attrs
 from .volume_layout import flattened
 
 # Not compressed: of modes of a coil's field lz4 saved a twentieth, and took half as long again to read. 107 MB are read
@@ -24,46 +27,7 @@ from .volume_layout import flattened
 _CODECS = (Crc32cCodec(),)
 _BYTES_PER_CHUNK = 2**23  # a basis is read whole: few files, and several to read at once
 _MOST_TOLD = 6
-
-
-@dataclass(frozen=True, kw_only=True)
-class BasisArray:
-    """What an array of a basis is; without `dims` its dimensions are its own."""
-
-    long_name: str
-    dims: tuple[str, ...] = ()
-    units: str = "1"
-    comment: str = ""
-
-
-BASIS_ARRAYS = {
-    "fields": BasisArray(
-        dims=("mode", "voxel", "component"), long_name="electric field of the modes", units="V m-1",
-        comment="in the voxels of `voxels`",
-    ),
-    "voxels": BasisArray(dims=("voxel",), long_name="flat index of the voxel in the grid, C order of x, y, z"),
-    "points": BasisArray(dims=("point", "axis"), long_name="points at which dA/dt of the coil is sampled", units="m"),
-    "weights": BasisArray(
-        dims=("coefficient", "sample"), long_name="dA/dt at the points to coefficients of the modes", units="m V-1",
-        comment="sample = 3 point + axis; the modes that are not summed, for the error estimate, come last",
-    ),
-    "brain": BasisArray(
-        dims=("coefficient", "other"), long_name="inner products of the modes over brain tissue", units="V2 m-2"
-    ),
-    "scale": BasisArray(long_name="factor of the error estimate"),
-    "floor": BasisArray(long_name="least error of the coefficients", comment="see motorsweep.sim.modes"),
-    "singular_values": BasisArray(
-        dims=("singular_value",), long_name="singular values of the training fields, over the largest"
-    ),
-    "heldout_errors": BasisArray(
-        dims=("heldout",), long_name="relative L2 error in brain tissue on held-out exact solves"
-    ),
-    "heldout_estimates": BasisArray(dims=("heldout",), long_name="error estimate of the held-out poses"),
-    "heldout_others": BasisArray(dims=("heldout",), long_name="relative L2 error in all other tissues together"),
-}  # fmt: skip
-"""The arrays that are known by name; others are kept with dimensions of their own."""
-
-_LABELS = {"component": GRID_DIMS, "axis": GRID_DIMS}
+_LEFT_AFTER_S = 24 * 3600  # a basis is written in seconds; what is older was left by a killed process
 
 
 def basis_path(folder, spec: dict) -> Path:
@@ -72,9 +36,31 @@ def basis_path(folder, spec: dict) -> Path:
     Examples
     --------
     >>> basis_path("bases", {"head": "a"}).name
-    '0bc1ea65bc5e1d16.zarr'
+    '40764401a76928bd.zarr'
     """
     return Path(folder) / f"{content_id(spec)}.zarr"
+
+
+def check_bases_folder(folder) -> None:
+    """Find out whether bases can be written to a folder, before minutes are spent on one; it is made if need be.
+
+    Parameters
+    ----------
+    folder : path-like
+
+    Raises
+    ------
+    StoreError
+        Where the disk refuses.
+
+    Examples
+    --------
+    >>> check_bases_folder("studies/bases")                                       # doctest: +SKIP
+    """
+    with disk_errors(f"making a basis for {folder}", Path(folder)):
+        Path(folder).mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
 
 
 def write_basis(folder, arrays: dict, spec: dict, notes: dict | None = None) -> str:
@@ -85,7 +71,7 @@ def write_basis(folder, arrays: dict, spec: dict, notes: dict | None = None) -> 
     folder : path-like
         Made if need be.
     arrays : dict of ndarray
-        Finite numbers; see `BASIS_ARRAYS` for the dimensions of the known ones.
+        Finite numbers; see `motorsweep.zarr_store.basis_layout` for dimensions and types of the known ones.
     spec : dict
         All that the basis depends on, as plain values: head, coil, conductivities, region, tolerance, grid, ...
     notes : dict, optional
@@ -110,7 +96,7 @@ def write_basis(folder, arrays: dict, spec: dict, notes: dict | None = None) -> 
     spec, path = plain(dict(spec), "spec"), basis_path(folder, spec)
     what = f"writing the basis {path.stem} to {folder}"
     arrays = {name: np.asarray(array) for name, array in arrays.items()}
-    fault = _misfit({name: array.shape for name, array in arrays.items()}) or _not_finite(arrays)
+    fault = fault_of(arrays)
     if fault:
         raise InputError(f"{what}: {fault}; fields from it would be wrong. Make it anew")
     if path.exists():
@@ -119,11 +105,12 @@ def write_basis(folder, arrays: dict, spec: dict, notes: dict | None = None) -> 
     root |= {"notes": plain(dict(notes or {}), "notes"), "arrays": {name: list(a.shape) for name, a in arrays.items()}}
     making = Path(folder) / ".making"
     with disk_errors(what, path):
+        _clear_leftovers(making)
         with folder_in_the_making(making, path, replace=False) as beside:
             group = zarr.create_group(str(beside), zarr_format=3, attributes=root)
             for name, array in {**arrays, **_labels(arrays)}.items():
                 _add(group, name, array)
-            consolidate(beside, [*_LABELS, *BASIS_ARRAYS])
+            consolidate(beside, [*LABELS, *BASIS_ARRAYS])
         with suppress(OSError):  # another process is making one
             making.rmdir()
     return path.stem
@@ -157,14 +144,23 @@ def read_basis(path, *, expected_spec: dict | None = None) -> tuple[dict, dict, 
     path = Path(path)
     group = open_group(path, "simulate")
     spec, kept = _checked_spec(path, group, expected_spec), group.attrs.get("arrays")
-    if not isinstance(kept, dict) or not all(name in group for name in kept):
-        missing = [name for name in kept if name not in group] if isinstance(kept, dict) else ["its list of arrays"]
-        raise StoreError(_damaged(path, f"{', '.join(missing)} is missing"))
+    missing = [name for name in kept if name not in group] if isinstance(kept, dict) else ["its list of arrays"]
+    if missing:
+        raise damaged_basis(path, f"{', '.join(missing)} is missing")
     arrays = {name: _read(path, group[name], kept[name]) for name in kept}
-    fault = _misfit({name: array.shape for name, array in arrays.items()}) or _not_finite(arrays)
+    fault = fault_of(arrays)
     if fault:
-        raise StoreError(_damaged(path, fault))
-    return arrays, spec, group.attrs.get("notes", {})
+        raise damaged_basis(path, fault)
+    notes = group.attrs.get("notes")
+    return arrays, spec, notes if isinstance(notes, dict) else {}
+
+
+def damaged_basis(path, found: str) -> StoreError:
+    """Make the error of a basis that is not what it was written as; it names the way out."""
+    return StoreError(
+        f"reading the basis at {path}: it is damaged ({found}), so its fields would be wrong. Delete that folder; "
+        "`motorsweep simulate STUDY.toml` makes it again"
+    )
 
 
 def basis_id(path) -> str:
@@ -200,15 +196,22 @@ def open_basis(path) -> xr.Dataset:
 
     Examples
     --------
-    >>> open_basis("studies/bases/0bc1ea65bc5e1d16.zarr").heldout_errors.max()    # doctest: +SKIP
+    >>> open_basis("studies/bases/40764401a76928bd.zarr").heldout_errors.max()    # doctest: +SKIP
     """
     dataset = open_dataset(path, "simulate")
     return dataset.set_coords([name for name in ("voxels",) if name in dataset])
 
 
+def _clear_leftovers(making):
+    for left in making.glob("*"):
+        with suppress(OSError):  # another process clears it too
+            if time.time() - left.stat().st_mtime > _LEFT_AFTER_S:
+                shutil.rmtree(left)
+
+
 def _labels(arrays):
     dims = {dim for name in arrays if name in BASIS_ARRAYS for dim in BASIS_ARRAYS[name].dims}
-    return {dim: np.array(words, dtype=object) for dim, words in _LABELS.items() if dim in dims}
+    return {dim: np.array(words, dtype=object) for dim, words in LABELS.items() if dim in dims}
 
 
 def _add(group, name, array):
@@ -219,18 +222,11 @@ def _add(group, name, array):
     labels = array.dtype == object
     made = group.create_array(
         name, shape=array.shape, chunks=chunks, dtype="string" if labels else array.dtype,
-        compressors=None if labels else _CODECS, dimension_names=_dims(name, array.ndim),
+        compressors=None if labels else _CODECS, dimension_names=dims_of(name, array.ndim),
         attributes={key: text for key, text in texts.items() if text},
         config={"write_empty_chunks": True},  # a chunk without a file is then a lost one
     )  # fmt: skip
     made[...] = array
-
-
-def _dims(name, ndim):
-    if name in _LABELS:
-        return (name,)
-    known = BASIS_ARRAYS[name].dims if name in BASIS_ARRAYS else ()
-    return known or tuple(f"{name}_{axis}" for axis in range(ndim))
 
 
 def _checked_spec(path, group, expected):
@@ -240,7 +236,7 @@ def _checked_spec(path, group, expected):
     except (StoreError, RecursionError):
         whole = False
     if not whole:
-        raise StoreError(_damaged(path, "what it was made for does not fit its id"))
+        raise damaged_basis(path, "what it was made for does not fit its id")
     if expected is None or content_id(expected) == group.attrs["id"]:
         return spec
     held, asked = flattened(spec), flattened(plain(dict(expected), "spec"))
@@ -258,49 +254,15 @@ def _read(path, array, shape):
     name = array.name.lstrip("/")
     try:
         if list(array.shape) != list(shape):
-            raise StoreError(_damaged(path, f"{name} has the shape {array.shape}, it was written as {tuple(shape)}"))
+            raise damaged_basis(path, f"{name} has the shape {array.shape}, it was written as {tuple(shape)}")
+        if (array.metadata.dimension_names or ()) != dims_of(name, array.ndim):
+            raise damaged_basis(path, f"{name} has the dimensions {array.metadata.dimension_names}")
         if array.nchunks_initialized < array.nchunks:
-            raise StoreError(_damaged(path, f"a file of {name} is missing"))
+            raise damaged_basis(path, f"a file of {name} is missing")
         if array.nbytes > array.nbytes_stored():  # before memory is taken for what a damaged shape says
-            raise StoreError(_damaged(path, f"{name} is shorter than it was written"))
+            raise damaged_basis(path, f"{name} is shorter than it was written")
         return np.asarray(array[...])
     except StoreError:
         raise
     except Exception as error:
-        raise StoreError(_damaged(path, f"{name} cannot be read ({type(error).__name__}: {error})")) from error
-
-
-def _misfit(shapes):
-    """Say which array does not fit; nothing where all do."""
-    sizes = {}
-    for name, shape in shapes.items():
-        dims = _dims(name, len(shape))
-        if not str(name).isidentifier() or name in _LABELS:
-            return f"{name!r} is no name for an array of it"
-        if len(dims) != len(shape):
-            return f"{name} has the shape {shape}, not one of {', '.join(dims)}"
-        for dim, size in zip(dims, shape):
-            first, known = sizes.setdefault(dim, (name, len(_LABELS[dim]) if dim in _LABELS else size))
-            if known != size:
-                return f"{name} has {size} along {dim}, {first} has {known}"
-    if {"coefficient", "other"} <= sizes.keys() and sizes["coefficient"][1] != sizes["other"][1]:
-        return f"brain has the shape {shapes['brain']}, it must be square"
-    if {"sample", "point"} <= sizes.keys() and sizes["sample"][1] != 3 * sizes["point"][1]:
-        return f"weights has {sizes['sample'][1]} samples, not 3 for each of {sizes['point'][1]} points"
-    return ""
-
-
-def _not_finite(arrays):
-    for name, array in arrays.items():
-        if array.dtype.kind not in "biuf":
-            return f"{name} holds {array.dtype}, not numbers"
-        if array.dtype.kind == "f" and not np.isfinite(array).all():
-            return f"{name} holds NaN or infinity"
-    return ""
-
-
-def _damaged(path, found):
-    return (
-        f"reading the basis at {path}: it is damaged ({found}), so its fields would be wrong. Delete that folder; "
-        "`motorsweep simulate STUDY.toml` makes it again"
-    )
+        raise damaged_basis(path, f"{name} cannot be read ({type(error).__name__}: {error})") from error

@@ -8,11 +8,11 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from motorsweep import open_volumes
-from motorsweep.errors import ConvergenceError, InputError, StoreError
+from motorsweep.errors import ConvergenceError, InputError, PoseError, StoreError
 from motorsweep.hpc.bases import load_basis, study_basis, study_region
 from motorsweep.hpc.by_modes import memory_of_basis_gb, modes_tasks, serve_shard
 from motorsweep.hpc.prepare import prepare_volumes, study_grid, study_head
-from motorsweep.hpc.simulate import shard_tasks, solve_shard, write_failed_shard
+from motorsweep.hpc.simulate import ShardResult, shard_tasks, solve_shard, write_failed_shard
 from motorsweep.hpc.stimuli import study_poses
 from motorsweep.jobs.config import load_study_config
 from motorsweep.sim import basis as making
@@ -290,6 +290,100 @@ def test_a_damaged_basis_is_refused_with_a_sentence(place, served, tmp_path, giv
         study_basis(study, config, "direct")
 
 
+def in_root(change):
+    return lambda metadata: change(metadata["attributes"])
+
+
+def in_array(name, **values):
+    return lambda metadata: metadata["consolidated_metadata"]["metadata"][name].update(values)
+
+
+DAMAGE = {
+    "no list": (in_root(lambda attrs: attrs.update(arrays={})), "brain, fields, floor, .* is missing"),
+    "a list": (in_root(lambda attrs: attrs.update(arrays=["fields"])), "its list of arrays is missing"),
+    "one left out": (in_root(lambda attrs: attrs["arrays"].pop("weights")), "weights is missing"),
+    "spec": (in_root(lambda attrs: attrs.update(spec=None)), "what it was made for does not fit its id"),
+    "type": (in_array("fields", data_type="int32", fill_value=0), "fields holds int32, not float32"),
+    "other type": (in_array("voxels", data_type="uint64"), "voxels holds uint64, not int64"),
+    "dimensions": (in_array("fields", dimension_names=["a", "b", "c"]), r"fields has the dimensions \('a', 'b', 'c'\)"),
+    "size": (in_array("fields", shape=[3, 4, 3]), "fields has the shape"),
+}
+
+
+@pytest.mark.parametrize("what", DAMAGE)
+def test_a_basis_whose_metadata_were_changed_is_refused_before_it_serves(place, served, tmp_path, what):
+    change, found = DAMAGE[what]
+    bases = tmp_path / "bases"
+    shutil.copytree(os.path.dirname(served[2].path), bases)
+    root = bases / os.path.basename(served[2].path) / "zarr.json"
+    metadata = json.loads(root.read_text())
+    change(metadata)
+    root.write_text(json.dumps(metadata))
+    config = config_of(place, f"changed {what}")
+    config = replace(config, solver=replace(config.solver, bases=str(bases)))
+    study = begun(config)
+    for read in (lambda: study_basis(study, config, "direct"), lambda: load_basis(root.parent)):
+        with pytest.raises(StoreError, match=rf"is damaged \(.*{found}.*Delete that folder"):
+            read()
+
+
+@pytest.mark.parametrize("notes", ["text", None, {"seconds": "long"}, {"seconds": [1]}, {}])
+def test_notes_do_not_matter(place, served, tmp_path, notes):
+    bases = tmp_path / "bases"
+    shutil.copytree(os.path.dirname(served[2].path), bases)
+    root = bases / os.path.basename(served[2].path) / "zarr.json"
+    metadata = json.loads(root.read_text())
+    metadata["attributes"]["notes"] = notes
+    root.write_text(json.dumps(metadata))
+    config = config_of(place, "of other notes")
+    config = replace(config, solver=replace(config.solver, bases=str(bases)))
+    found = study_basis(begun(config), config, "direct")
+    assert (found.path, found.made, found.seconds) == (str(root.parent), False, 0.0)
+
+
+def test_voxels_outside_the_grid_are_refused(served, tmp_path):
+    """They are written to without a check of their own."""
+    arrays, spec, _ = read_basis(served[2].path)
+    for value in (-1, 32**3):
+        voxels = arrays["voxels"].copy()
+        voxels[7] = value
+        made = write_basis(tmp_path, arrays | {"voxels": voxels}, spec | {"version": value})
+        with pytest.raises(StoreError, match=rf"damaged \(.*its voxels are .*{value}.*, the grid has 32768"):
+            load_basis(tmp_path / f"{made}.zarr")
+
+
+def test_a_region_that_holds_none_of_the_poses_is_told_before_anything_is_solved(place, monkeypatch):
+    monkeypatch.setattr("motorsweep.hpc.bases.make_basis", lambda *_: pytest.fail("it was made"))
+    config = config_of(place, "of none", region=WIDE.replace("[3.0, 5.0]", "[8.0, 9.0]"))
+    study = begun(config)
+    with pytest.raises(
+        PoseError, match=r"none of the study's 18 poses lies in \[solver.region\].* or mend its figures"
+    ):
+        study_basis(study, config, "direct")
+
+
+def test_a_region_that_reaches_into_the_head_is_told_with_its_figures(place):
+    """The coil's dipole lies 3 mm below its casing: none of the study's poses puts it into the head."""
+    (place / "low.ccd").write_text("1\n0 0 0.003 0 0 1\n")
+    region = WIDE.replace("[3.0, 5.0]", "[0.0, 5.0]")
+    config = config_of(place, "into the head", region=region, more='[coil]\nsource = "low.ccd"\n')
+    study = begun(config)
+    message = r"it reaches into the head\. Raise the lower distance_mm, now 0, or make tilt_deg, now 5, smaller"
+    with pytest.raises(PoseError, match=message):
+        study_basis(study, config, "direct")
+    assert not study.basis.exists() and pending_shards(study) == [(0, 5), (5, 10), (10, 15), (15, 18)]
+
+
+def test_a_place_that_takes_no_basis_is_told_before_anything_is_solved(place, tmp_path, monkeypatch):
+    monkeypatch.setattr("motorsweep.hpc.bases.make_basis", lambda *_: pytest.fail("it was made"))
+    (tmp_path / "file").write_text("")
+    config = config_of(place, "of no place")
+    for folder in (tmp_path / "file", tmp_path / "file" / "below"):
+        config = replace(config, solver=replace(config.solver, bases=str(folder)))
+        with pytest.raises(StoreError, match=r"making a basis for .*file.*run the same command again"):
+            study_basis(begun(config), config, "direct")
+
+
 def test_poses_that_no_few_modes_hold_are_told(copied, tmp_path, monkeypatch):
     study, config, _ = copied
     for name, value in {"TRAINING": 20, "ADDED": 10, "MOST": 30}.items():
@@ -319,7 +413,7 @@ def test_served_again_they_stay_as_they_are(copied):
     study, config, found = copied
     before = open_volumes(study).load()
     (task,) = modes_tasks(study, config, [(5, 10)], found.path)
-    assert vars(serve_shard(task)) == {"done": 0, "failed": 0, "left": 0}
+    assert serve_shard(task) == ShardResult(done=0, failed=0, left=0)
     after = open_volumes(study).load()
     for name in before.data_vars:
         np.testing.assert_array_equal(after[name].values, before[name].values, err_msg=name)
@@ -377,7 +471,7 @@ def test_a_shard_of_which_nothing_can_be_served_is_left_whole(copied):
     study, config, found = copied
     reset_volumes(study, range(POSES))
     (task,) = modes_tasks(study, config, [(15, 18)], found.path)
-    assert vars(serve_shard(replace(task, tolerance=1e-9))) == {"done": 0, "failed": 0, "left": 3}
+    assert serve_shard(replace(task, tolerance=1e-9)) == ShardResult(done=0, failed=0, left=3)
     assert pending_shards(study) == [(0, 5), (5, 10), (10, 15), (15, 18)]
 
 
@@ -412,7 +506,7 @@ def test_a_lost_exact_task_leaves_served_poses_alone(copied):
         np.testing.assert_array_equal(after[name].values[others], before[name].values[others])
     assert pending_shards(study) == [] and pending_shards(study, retry_failed=True) == [(5, 10)]
     (task,) = modes_tasks(study, config, [(5, 10)], found.path)
-    assert vars(serve_shard(task)) == {"done": 2, "failed": 0, "left": 0}
+    assert serve_shard(task) == ShardResult(done=2, failed=0, left=0)
     again = open_volumes(study).load()
     np.testing.assert_array_equal(again["e_norm"].values, before["e_norm"].values)
     assert (again["reason"] == "").all()

@@ -69,7 +69,7 @@ def test_help_loads_nothing_heavy():
     [
         (["rnu", "study.toml"], 'Did you mean "run"?'),
         (["run", "study.toml", "--wokers", "2"], "Did you mean --workers?"),
-        (["run", "study.toml", "--executor", "cloud"], 'Choose from: "serial", "local"'),
+        (["run", "study.toml", "--executor", "cloud"], 'Choose from: "serial", "local", "mpi"'),
         (["run", "study.toml", "--workers", "many"], "--workers: 'many' is not a whole number"),
         (["run", "study.toml", "--workers", "1.5"], "--workers: '1.5' is not a whole number"),
         (["export", "study.toml", "--format", "msh", "--pose", "1.5"], "--pose: '1.5' is not a whole number"),

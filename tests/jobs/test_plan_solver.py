@@ -33,8 +33,8 @@ def test_ten_poses_are_not_charged_for_a_basis(study):
     assert (plan.method, plan.kind, plan.basis_seconds) == ("exact", "", 0.0)
     assert (plan.factor_seconds, plan.memory_gb) == (None, None)
     assert plan.lines() == [
-        "solver    exact, solver of the head chosen when the head is known: 10 poses are fewer than the 776 from which "
-        "a basis saves half of the time (break-even at 388)"
+        "solver    exact: 10 poses are fewer than the 776 from which a basis saves half of the time; a basis pays off "
+        "at 388"
     ]
 
 
@@ -42,12 +42,12 @@ def test_thousands_of_poses_are_told_what_the_basis_takes(study):
     folder, config = study("[poses]\nrandom = 1951")
     plan = plan_solver(folder, config)
     assert (plan.method, plan.basis_seconds, plan.pose_seconds) == ("modes", 112.5, 0.01)
-    assert plan.lines()[-1] == "          set-up: basis 112 s, kept for every study like it"
+    assert plan.lines()[-1] == "          set-up: basis 112 s, unless one is found; kept for every study like it"
     simulate = make_plan(config).stages[0]
     assert simulate.pending == 2000
     assert simulate.core_hours == pytest.approx((2000 * 0.01 + 112.5) / 3600)
     assert make_plan(config).as_dict()["solver"]["method"] == "modes"
-    assert any(line.startswith("solver    modes, ") for line in make_plan(config).lines())
+    assert any(line.startswith("solver    modes: ") for line in make_plan(config).lines())
 
 
 def test_size_of_a_head_that_is_kept_decides_before_it_is_used(study):

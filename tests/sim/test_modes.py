@@ -157,8 +157,7 @@ def test_estimates_are_over_the_error_and_not_far_over(bases, unseen, tissue, to
     found, estimates = fields_of(basis, unseen.poses)
     errors = relative(found, unseen.exact, np.isin(tissue, (1, 2)))
     over = estimates >= errors
-    assert over.sum() >= 0.95 * UNSEEN, (errors / estimates)[~over]
-    assert (estimates >= 0.5 * errors).all()
+    assert over.all(), (errors / estimates)[~over]
     assert 1 <= np.median(estimates / errors) < 10
     assert (estimates <= tolerance).mean() >= 0.95, "the poses that it was made for would be solved exactly"
     assert (basis.heldout_estimates >= basis.heldout_errors).all()
@@ -280,6 +279,13 @@ def test_fields_are_linear_in_the_rate_and_estimates_do_not_depend_on_it(basis, 
     np.testing.assert_allclose(basis.estimates(many), basis.estimates(one), rtol=1e-6)
 
 
+def test_twice_the_rate_is_twice_the_field_bit_for_bit(basis, unseen):
+    one, double = (basis.coefficients(COIL, unseen.poses[:3], didt=rate) for rate in (1e6, 2e6))
+    np.testing.assert_array_equal(double, 2 * one)
+    np.testing.assert_array_equal(basis.volumes(double), 2 * basis.volumes(one))
+    np.testing.assert_array_equal(basis.estimates(double), basis.estimates(one))
+
+
 def test_a_coil_turned_by_180_degrees_turns_the_sign(basis, unseen, solver, tissue):
     poses = unseen.poses[:6]
     back = [turned(pose, 180) for pose in poses]
@@ -325,6 +331,45 @@ def test_how_far_it_is_is_told(bases, tolerance):
     words = list(dict.fromkeys(each.doing for each in told))
     assert words == ["factor", "exact solves", "adjoint solves", "sample points"]
     assert told[-1].total == making.HELD_OUT + len(bases[tolerance].basis.singular_values) + FITTED
+
+
+# ---- which poses it serves ---------------------------------------------------------------------------------------
+
+
+def test_serving_tells_which_poses_are_left(narrow, scalp):
+    inside = NARROW.draw(scalp, 12, seed=5)
+    mixed = [pose for each in zip(inside, (raised(pose, 0.02) for pose in inside)) for pose in each]
+    places, coefficients, estimates = narrow.serve(COIL, mixed, scalp)
+    expected = narrow.estimates(narrow.coefficients(COIL, inside))
+    good = expected <= narrow.tolerance
+    assert good.sum() >= 11
+    np.testing.assert_array_equal(places, 2 * np.flatnonzero(good))
+    np.testing.assert_array_equal(estimates, expected[good])
+    assert coefficients.shape == (good.sum(), len(narrow.weights))
+    assert len(narrow.serve(COIL, mixed, scalp, tolerance=0.9 * expected.min())[0]) == 0
+    nothing = narrow.serve(COIL, mixed[1::2], scalp)
+    assert [len(each) for each in nothing] == [0, 0, 0] and nothing[1].shape == (0, len(narrow.weights))
+
+
+def test_serving_does_not_depend_on_the_rate(narrow, scalp):
+    poses = NARROW.draw(scalp, 6, seed=6)
+    one, other = (narrow.serve(COIL, poses, scalp, didt=rate) for rate in (1e6, 4e6))
+    np.testing.assert_array_equal(one[0], other[0])
+    np.testing.assert_array_equal(4 * one[1], other[1])
+
+
+def test_a_mirrored_pose_is_none_and_a_mirrored_coil_another(narrow, solver, scalp, tissue):
+    """Wound the other way the symmetric coil is itself with the sign turned, so one that is not tells."""
+    pose = NARROW.draw(scalp, 1, seed=7)[0]
+    with pytest.raises(PoseError, match=r"mirror|left-handed|rotation"):
+        Pose(pose.matrix @ np.diag([-1.0, 1, 1, 1]))
+    sides = np.where(COIL.positions[:, :1] > 0, 1.0, 0.6)  # one wing weaker
+    lame, mirrored = (
+        Coil("lame", COIL.positions * [way, 1, 1], sides * COIL.moments * [1, 1, way]) for way in (1.0, -1.0)
+    )
+    assert len({COIL.id, lame.id, mirrored.id}) == 3
+    own, *others = (narrow.estimates(narrow.coefficients(each, [pose]))[0] for each in (COIL, lame, mirrored))
+    assert own <= narrow.tolerance and min(others) > 3 * narrow.tolerance
 
 
 # ---- what cannot be ----------------------------------------------------------------------------------------------

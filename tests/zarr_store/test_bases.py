@@ -1,6 +1,7 @@
 import json
 import os
 import shutil
+import time
 
 import numpy as np
 import pytest
@@ -8,7 +9,7 @@ import xarray as xr
 import zarr
 from motorsweep.errors import InputError, StoreError
 from motorsweep.zarr_store import bases
-from motorsweep.zarr_store.bases import basis_id, basis_path, open_basis, read_basis, write_basis
+from motorsweep.zarr_store.bases import basis_id, basis_path, check_bases_folder, open_basis, read_basis, write_basis
 from motorsweep.zarr_store.ids import content_id
 
 SPEC = {
@@ -132,6 +133,22 @@ def test_processes_that_write_the_same_at_once_all_succeed(folder):
     assert read_basis(basis_path(folder, {"head": "a"}))[0]["fields"].shape == (40, 20000, 3)
 
 
+def test_what_a_killed_writer_left_a_day_ago_is_cleared_and_nothing_else(folder):
+    for name, age_s in (("old", 25 * 3600), ("new", 3600)):
+        (folder / ".making" / name / "fields").mkdir(parents=True)
+        os.utime(folder / ".making" / name, 2 * (time.time() - age_s,))
+    write_basis(folder, some_arrays(), SPEC)
+    assert [each.name for each in (folder / ".making").iterdir()] == ["new"]
+
+
+def test_a_folder_that_takes_bases_is_made_and_left_empty(folder):
+    check_bases_folder(folder)
+    assert list(folder.iterdir()) == []
+    (folder / "file").write_text("")
+    with pytest.raises(StoreError, match=r"making a basis for .*file: .*run the same command again"):
+        check_bases_folder(folder / "file")
+
+
 @pytest.mark.parametrize(
     ("change", "named"),
     [
@@ -230,6 +247,8 @@ def test_what_is_no_basis_is_refused(folder):
         ({"points": np.ones((7, 2))}, "points has 2 along axis"),
         ({"fields": np.ones((4, 150), np.float32)}, r"fields has the shape \(4, 150\), not one of mode, voxel"),
         ({"scale": np.array([np.nan])}, "scale holds NaN or infinity"),
+        ({"fields": np.ones((4, 50, 3))}, "fields holds float64, not float32"),
+        ({"voxels": np.arange(50, dtype=np.int32)}, "voxels holds int32, not int64"),
         ({"extra": np.array(["text"])}, "extra holds <U4, not numbers"),
         ({"component": np.ones(3)}, "'component' is no name for an array"),
         ({"a/b": np.ones(3)}, "'a/b' is no name for an array"),
