@@ -8,6 +8,8 @@ import sys
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
+from motorsweep.sim.distributed import no_open_ports
+
 _PACKAGES = ("numpy", "scipy", "numba", "petsc4py", "zarr")
 
 
@@ -17,8 +19,9 @@ def set_threads(threads):
     import petsc4py
     from threadpoolctl import threadpool_limits
 
-    petsc4py.init(["-malloc_debug", "0"])
-    from petsc4py import PETSc  # noqa: F401  only libraries that are loaded can be limited
+    with no_open_ports():
+        petsc4py.init(["-malloc_debug", "0"])
+        from petsc4py import PETSc  # noqa: F401  only libraries that are loaded can be limited
 
     numba.set_num_threads(min(threads, numba.config.NUMBA_NUM_THREADS))
     threadpool_limits(threads)

@@ -12,6 +12,7 @@ and over elements are parallel; the solve is that of one PETSc process, which ha
 
 import numpy as np
 from dadt import plain
+from motorsweep.sim.distributed import no_open_ports
 from motorsweep.sim.recovery import patch_recovery
 from motorsweep.sim.volume import locate
 from numba import njit, prange
@@ -90,8 +91,9 @@ class UsualRecipe:
     def _factored(self, rtol):
         import petsc4py
 
-        petsc4py.init(["-malloc_debug", "0"])
-        from petsc4py import PETSc
+        with no_open_ports():
+            petsc4py.init(["-malloc_debug", "0"])
+            from petsc4py import PETSc
 
         tets, n = self.head.tets, len(self.head.nodes)
         entries = np.einsum("eik,ejk->eij", self._weight, self.gradients)

@@ -87,9 +87,14 @@ class Simulation:
         return True
 
     def _solve(self, shards, modes):
-        self._say("simulate", f"{self.sizes[0]:,} unknowns, {self.solver.kind} solver: {self.solver.reason}")
-        tasks = shard_tasks(self.study, self.config, shards, self.solver.kind, keep_modes=modes)
-        memory = memory_per_worker_gb(self.config, self.solver.kind, *self.sizes)
+        solver = self.solver
+        if modes:
+            # Few may be left, not worth a factor. Those solved already count, so that an interruption changes nothing.
+            rest = int((open_volumes(self.study)["method"].values != int(Method.MODES)).sum())
+            solver = study_solver(self.config, *self.sizes, n_poses=rest)
+        self._say("simulate", f"{self.sizes[0]:,} unknowns, {solver.kind} solver: {solver.reason}")
+        tasks = shard_tasks(self.study, self.config, shards, solver.kind, keep_modes=modes)
+        memory = memory_per_worker_gb(self.config, solver.kind, *self.sizes)
         self._farm("simulate", solve_shard, tasks, "poses", memory, self._note_shard)
 
     def _note_shard(self, task, outcome):
