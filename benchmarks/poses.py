@@ -19,20 +19,23 @@ from pathlib import Path
 import numpy as np
 from dadt import DATA
 from machine import describe, held_gb, peak_gb, row, set_threads, table
+from motorsweep.hpc.by_modes import ModesTask, serve_shard
+from motorsweep.hpc.executors import ExecutorConfig, open_executor
 from motorsweep.sim.basis import make_basis
 from motorsweep.sim.pose import random_poses
 from motorsweep.sim.pose_region import PoseRegion
 from motorsweep.sim.solve import SolverConfig
 from motorsweep.sim.volume import locate
-from motorsweep.zarr_store.schema import Method
-from ways import CLOCK, SHARD, Way, coil_of, exact, head_of, over_cortex, part, store, usual, watch_all, write
+from motorsweep.zarr_store.bases import basis_path, write_basis
+from ways import SHARD, Way, coil_of, coil_source, exact, head_of, over_cortex, store, usual, watch_all
 
 PARTS = ("dA/dt", "load", "solve", "recovery, sampling", "Zarr", "other", "all")
 GOALS = {"first": 25, "second": 15}
 SECONDS_GOAL, SAME, GOALS_NODES = 0.4, 1e-4, 300_000
 # Of the modes: radius, angles, distances, tilt.
 REGION = (0.030, (-180.0, 180.0), (0.004, 0.010), 10.0)
-UNSEEN_SEED = 1
+UNSEEN_SEED, SERVED_SEED = 1, 2
+SERVED_POSES, PART = 2048, 8  # tasks that are timed together
 
 
 def main():
@@ -202,7 +205,8 @@ def modes(arguments, head, coil, grid, knob_m, ways, folder):
     print(f"  {region.as_dict()}")
     print(f"- made in {time.perf_counter() - began:.0f} s (goal: under 180), the exact solver being set up")
     unseen = region.draw(head, arguments.unseen, seed=UNSEEN_SEED, coil=coil)
-    estimates = written(basis, coil, head, grid, unseen, folder, ways.get("usual"))
+    estimates = alone(basis, coil, unseen)
+    served(arguments, basis, coil, head, grid, region, folder, ways.get("usual"))
     errors = unseen_errors(solver, basis, coil, grid, unseen)
     over = (estimates > arguments.tolerance).sum()
     print(
@@ -213,29 +217,54 @@ def modes(arguments, head, coil, grid, knob_m, ways, folder):
     print((errors > arguments.tolerance).sum())
 
 
-def written(basis, coil, head, grid, poses, folder, reference):
-    """Tell the volumes per second, from pose to Zarr; the error estimates."""
-    study, estimates, runs = store(folder / "modes", head, grid, poses), np.empty(len(poses)), []
-    basis.norms(basis.coefficients(coil, poses[:1]))
-    for start in range(0, len(poses), SHARD):
-        CLOCK.clear()
-        with part("dA/dt, coefficients"):
-            coefficients = basis.coefficients(coil, poses[start : start + SHARD])
-            rows = slice(start, start + len(coefficients))
-            estimates[rows] = basis.estimates(coefficients)
-        with part("modes summed"):
-            e_norm = basis.norms(coefficients)
-        with part("Zarr"):
-            how = [Method.MODES] * len(e_norm)
-            write(study, e_norm, start, error_estimate=estimates[rows], method=how)
-        runs.append({name: CLOCK[name] / len(e_norm) for name in ("dA/dt, coefficients", "modes summed", "Zarr")})
-    speed = 1 / np.array([sum(run.values()) for run in runs])
-    parts = ", ".join(f"{name} {1e3 * np.median([run[name] for run in runs]):.1f}" for name in runs[0])
-    print(f"- volumes per second, written: {np.median(speed):.0f} ({speed.min():.0f} to {speed.max():.0f}; goal 200);")
-    print(f"  milliseconds a volume: {parts}")
+def served(arguments, basis, coil, head, grid, region, folder, reference):
+    """Tell the volumes per second from matrix to Zarr, by as many workers of one thread as there are threads."""
+    poses = region.draw(head, SERVED_POSES, seed=SERVED_SEED, coil=coil)
+    study = store(folder / "modes", head, grid, poses)
+    head.save(folder / "head.npz")
+    spec = {
+        "grid": {"centre_m": list(grid.centre_m), "spacing_m": float(grid.spacing_m), "n": int(grid.n)},
+        "region": region.as_dict(),
+        "tolerance": arguments.tolerance,
+    }
+    write_basis(folder, basis.arrays(), spec)
+    common = {
+        "study": str(study.folder), "head": str(folder / "head.npz"), "basis": str(basis_path(folder, spec)),
+        "grid": grid, "coil": str(coil_source(arguments.coil)), "coil_id": coil.id, "tolerance": arguments.tolerance,
+    }  # fmt: skip
+    tasks = [ModesTask(start=start, stop=start + SHARD, **common) for start in range(0, len(poses), SHARD)]
+    workers = ExecutorConfig(kind="local", workers=arguments.threads, dashboard=False)
+    speed, first = [], 4 * arguments.threads  # in which workers read the basis and compile
+    with open_executor(workers, scratch=folder / "workers") as executor:
+        count_done(executor, tasks[:first])
+        for start in range(first, len(tasks), PART):
+            began = time.perf_counter()
+            done = count_done(executor, tasks[start : start + PART])
+            speed.append(done / (time.perf_counter() - began))
+    low, middle, high = np.percentile(speed, [0, 50, 100])
+    told = f"{middle:.0f} ({low:.0f} to {high:.0f}; goal 200)"
+    print(f"- volumes per second, written by {arguments.threads} workers of one thread: {told}")
     if reference:
-        print(f"- {np.median(reference.seconds()) * np.median(speed):.0f} times the usual recipe's poses per second")
-    return estimates
+        print(f"- {np.median(reference.seconds()) * middle:.0f} times the usual recipe's poses per second")
+
+
+def count_done(executor, tasks):
+    return sum(outcome.value.done for _, outcome in executor.run(serve_shard, tasks))
+
+
+def alone(basis, coil, poses):
+    """Tell what one process takes; the error estimates."""
+    basis.norms(basis.coefficients(coil, poses[:SHARD]))
+    coefficients, runs = [], []
+    for start in range(0, len(poses), SHARD):
+        block, began = poses[start : start + SHARD], time.perf_counter()
+        coefficients.append(basis.coefficients(coil, block))
+        between = time.perf_counter()
+        basis.norms(coefficients[-1])
+        runs.append(((between - began) / len(block), (time.perf_counter() - between) / len(block)))
+    functionals, sums = 1e3 * np.median(runs, 0)
+    print(f"- milliseconds a volume in one process: dA/dt and coefficients {functionals:.1f}, modes summed {sums:.1f}")
+    return basis.estimates(np.concatenate(coefficients))
 
 
 def unseen_errors(solver, basis, coil, grid, poses):

@@ -21,7 +21,7 @@ from motorsweep.zarr_store.study import Study
 from motorsweep.zarr_store.volumes import create_volumes, write_shard
 from usual_recipe import UsualRecipe
 
-SHARD = 16  # poses of a file, as the package's default
+SHARD = 32  # poses of a file, as the package's default
 CLOCK = {}
 
 
@@ -44,7 +44,12 @@ def over_cortex(head):
 
 def coil_of(source):
     """A coil without a table yet."""
-    return load_coil(source if Path(source).is_file() or not Path(source).suffix else "magstim-70mm")
+    return load_coil(coil_source(source))
+
+
+def coil_source(source):
+    """A coil's file or name; a built-in one where others' data are not here."""
+    return source if Path(source).is_file() or not Path(source).suffix else "magstim-70mm"
 
 
 # ---- clock ----------------------------------------------------------------------------------------------------------
