@@ -223,6 +223,8 @@ def served(arguments, basis, coil, head, grid, region, folder, reference):
     study = store(folder / "modes", head, grid, poses)
     head.save(folder / "head.npz")
     spec = {
+        "head": head.id,
+        "coil": coil.id,
         "grid": {"centre_m": list(grid.centre_m), "spacing_m": float(grid.spacing_m), "n": int(grid.n)},
         "region": region.as_dict(),
         "tolerance": arguments.tolerance,

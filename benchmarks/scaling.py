@@ -29,11 +29,11 @@ from machine import describe, forget_peak, peak_gb, row, table
 from motorsweep.sim.basis import make_basis
 from motorsweep.sim.head import Head, load_head
 from motorsweep.sim.label_mesh import MeshSizes
-from motorsweep.sim.linear import factor_bytes
 from motorsweep.sim.pose import random_poses
 from motorsweep.sim.pose_region import region_of
 from motorsweep.sim.refinement import refine
 from motorsweep.sim.solve import FieldSolver, SolverConfig
+from motorsweep.sim.solver_memory import factor_bytes
 from motorsweep.sim.sphere_mesh import layered_sphere, refined_sphere
 from ways import coil_of, head_of, over_cortex, store, usual, write
 

@@ -8,9 +8,9 @@ from pathlib import Path
 import numpy as np
 
 from .. import __version__
-from ..errors import MotorsweepError, PoseError, StoreError
+from ..errors import ConvergenceError, MotorsweepError, PoseError, StoreError
 from ..sim.basis import make_basis
-from ..sim.modes import Basis
+from ..sim.modes import PLAIN_FIELDS, Basis
 from ..sim.pose import Pose
 from ..sim.pose_region import PoseRegion, region_of
 from ..sim.scalp import Scalp
@@ -18,19 +18,20 @@ from ..sim.solve import FieldSolver
 from ..sim.volume import VolumeGrid
 from ..zarr_store.bases import (
     basis_path,
+    basis_spec_of,
     check_bases_folder,
     damaged_basis,
-    open_basis,
     read_basis,
     write_basis,
 )
-from ..zarr_store.ids import NUMERICS_VERSION
+from ..zarr_store.ids import NUMERICS_VERSION, content_id
 from ..zarr_store.study import atomic_write_text
 from ..zarr_store.volumes import open_volumes
 from .prepare import study_grid, study_head
-from .simulate import same_coil, solver_config
+from .simulate import same_coil
+from .study_solver import head_sizes, solver_config
 
-BASIS_VERSION = 1
+BASIS_VERSION = 2
 """Raised when another basis is made of the same spec."""
 
 
@@ -146,7 +147,7 @@ def study_basis(study, config, kind, tell=None):
     StoreError
         If the basis that the study names was made for something else, or is damaged.
     PoseError, ConvergenceError
-        See `motorsweep.sim.basis.make_basis`.
+        See `motorsweep.sim.basis.make_basis`. The second is kept in the study, and raised again without a solve.
     """
     volumes, head, grid = open_volumes(study), study_head(study, config), study_grid(config)
     coil, scalp = same_coil(config.coil.source, volumes.attrs["coil_id"]), Scalp.of(head)
@@ -158,10 +159,17 @@ def study_basis(study, config, kind, tell=None):
     path = basis_path(folder, spec)
     if path.exists():
         return _noted(study, path, spec, made=False)
+    _raise_noted(study, spec, kind)
     check_bases_folder(folder)
     began = time.perf_counter()
-    solver = FieldSolver(head, coil, solver_config(config, kind), region=grid)
-    basis = make_basis(solver, grid, region, config.solver.tolerance, scalp, tell)
+    settings = solver_config(config, kind, *head_sizes(volumes), alone=True)
+    solver = FieldSolver(head, coil, settings, region=grid)
+    try:
+        basis = make_basis(solver, grid, region, config.solver.tolerance, scalp, tell)
+    except ConvergenceError as error:
+        note = {"id": content_id(spec), "solver": kind, "impossible": str(error)}
+        atomic_write_text(study.basis, json.dumps(note))
+        raise
     notes = {
         "seconds": time.perf_counter() - began,
         "head_name": head.name,
@@ -174,10 +182,22 @@ def study_basis(study, config, kind, tell=None):
     return _noted(study, path, spec, made=True)
 
 
+def _raise_noted(study, spec, kind):
+    """Say again that no basis could be made of a spec, as hundreds of solves have found out before."""
+    try:
+        note = json.loads(study.basis.read_text())
+        same = note["id"] == content_id(spec) and note["solver"] == kind
+        told = str(note["impossible"])
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):  # none, or no longer whole
+        return
+    if same:
+        raise ConvergenceError(f"{told} An earlier run found this; delete {study.basis} to have it tried again.")
+
+
 def _given(study, config, head, coil, grid):
     """The basis that a study names: for the same fields, of any region, and as exact as is asked for or more."""
     path = Path(config.solver.basis)
-    held, tolerance = open_basis(path).attrs.get("spec", {}), config.solver.tolerance
+    held, tolerance = basis_spec_of(path), config.solver.tolerance
     try:
         region, made_for = PoseRegion(**held["region"]), float(held["tolerance"])
     except (KeyError, TypeError, ValueError) as error:
@@ -223,7 +243,7 @@ def load_basis(path):
 
 
 def _basis_of(path, arrays, spec):
-    names = {field.name for field in fields(Basis)} - {"grid", "region", "tolerance"}
+    names = {field.name for field in fields(Basis)} - PLAIN_FIELDS
     missing = sorted(names - arrays.keys())
     if missing:
         raise damaged_basis(path, f"{', '.join(missing)} is missing")
@@ -232,6 +252,8 @@ def _basis_of(path, arrays, spec):
             grid=VolumeGrid(**spec["grid"]),
             region=PoseRegion(**spec["region"]),
             tolerance=float(spec["tolerance"]),
+            head_id=str(spec["head"]),
+            coil_id=str(spec["coil"]),
             **{name: arrays[name] for name in names},
         )
     except (MotorsweepError, KeyError, TypeError, ValueError) as error:

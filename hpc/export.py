@@ -1,5 +1,7 @@
 """The fields of a study for other programs: from its store, or solved once more where the elements are asked for."""
 
+from dataclasses import replace
+
 import numpy as np
 
 from ..errors import InputError, StoreError
@@ -12,7 +14,7 @@ from ..sim.volume import VolumeGrid
 from ..zarr_store.schema import Status
 from ..zarr_store.trials import open_trials
 from .prepare import head_file
-from .simulate import study_solver
+from .study_solver import study_solver
 
 _ELEMENTS_AT_ONCE = 8_000_000  # about a gigabyte while they are computed
 
@@ -111,6 +113,7 @@ def field_solver(study, config, volumes, n_poses=None):
     """
     head, coil = stored_head(study, volumes), stored_coil(config, volumes)
     notes, spec = volumes.attrs["notes"], volumes.attrs["config"]
+    config = replace(config, executor=replace(config.executor, workers=1))  # which this process is
     kind = study_solver(config, int(notes.get("unknowns", len(head.nodes))), len(head.nodes), n_poses=n_poses).kind
     elements = {"order": 1, "margin_mm": 0.0} | spec.get("elements", {})
     settings = SolverConfig(

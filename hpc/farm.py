@@ -5,8 +5,9 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
-from .events import EventLog, Progress, StageEvent, TaskEvent
+from .events import EventLog, StageEvent, TaskEvent
 from .outcomes import Outcome, disk_full_error, no_space, task_name, task_size
+from .progress import Progress
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,8 +39,8 @@ def run_stage(
     function : callable
         Called with a task where the task runs. It must be importable by name, and deterministic: it may run twice
         when a worker dies. What it returns is sent back, so it should be small. Where a task holds several pieces,
-        the value's ``failed`` (if it has one) says how many of them failed, and
-        ``left`` how many it left undone, for another stage to take up.
+        the value's ``failed`` (if it has one) says how many of them failed, and ``done`` how many it did; the others
+        it left: they were done before, or another task takes them up.
     tasks : iterable of frozen dataclasses
         Plain values; ``name`` (or ``id``) is how messages call the task, ``size`` how many pieces it holds.
     executor
@@ -120,7 +121,8 @@ class _Stage:
     def count(self, task, outcome):
         size = task_size(task)
         failed = int(getattr(outcome.value, "failed", 0)) if outcome.ok else size
-        self.done += size - failed - int(getattr(outcome.value, "left", 0))
+        done = int(getattr(outcome.value, "done", size - failed))
+        self.done += done
         self.failed += failed
         return TaskEvent(
             verb=self.verb,
@@ -128,6 +130,7 @@ class _Stage:
             status="done" if outcome.ok and not failed else "failed",
             size=size,
             failed=failed,
+            left=size - failed - done,
             seconds=round(outcome.seconds, 3),
             peak_memory_bytes=outcome.peak_memory_bytes,
             reason=outcome.reason,

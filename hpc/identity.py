@@ -6,10 +6,11 @@ follow from the study file alone, so that a plan needs no mesh, no pose and no s
 """
 
 import hashlib
+import os
 from functools import lru_cache
 from pathlib import Path
 
-from ..errors import InputError
+from ..errors import InputError, StoreError
 from ..sim.label_mesh import MESH_VERSION
 from ..sim.template import HAND_KNOB_MM, KEY
 from ..zarr_store.bases import basis_id
@@ -93,7 +94,13 @@ def volumes_spec(config):
 def _modes_spec(solver):
     # Where the study names no region, that of its poses, which the spec has already.
     spec = {"tolerance": solver.tolerance, "region": plain(solver.region) if solver.region.given else None}
-    return spec | ({"basis": basis_id(solver.basis)} if solver.basis else {})
+    return spec | ({"basis": _named_basis(solver.basis)} if solver.basis else {})
+
+
+def _named_basis(path):
+    if not os.path.exists(path):
+        raise StoreError(f"[solver] basis names {path}, which is not there; put it back or mend the path.")
+    return basis_id(path)
 
 
 def _elements_spec(solver):

@@ -17,12 +17,12 @@ from itertools import count
 from pathlib import Path
 
 import dask
-import psutil
 from dask.system import CPU_COUNT
 from distributed import Client, KilledWorker, LocalCluster
 from distributed.system import MEMORY_LIMIT
 
 from ..errors import MotorsweepError
+from ..sim.solver_memory import free_bytes
 from .executors import THREAD_VARIABLES, automatic_workers, count_of, limited_threads
 from .outcomes import Outcome, attempt, task_name
 
@@ -195,8 +195,8 @@ def open_local(config, *, scratch=None, log=None, memory_per_worker_gb=1.0, at_m
 
 
 def _memory_bytes():
-    # MEMORY_LIMIT knows of control groups (containers, SLURM); psutil knows what others already use.
-    return min(MEMORY_LIMIT, psutil.virtual_memory().available)
+    # Dask, which holds the workers to shares of MEMORY_LIMIT, knows of limits that are no control group's too.
+    return min(MEMORY_LIMIT, free_bytes())
 
 
 def _dask_settings(threads, log):

@@ -1,5 +1,10 @@
 """What a study's volumes are made of: head, poses, grid, tissue and motor mask; and the making of their store."""
 
+import os
+import shutil
+import tempfile
+from pathlib import Path
+
 import numpy as np
 
 from ..errors import InputError, StoreError
@@ -12,8 +17,9 @@ from ..sim.tissues import BRAIN_TAGS
 from ..sim.volume import VolumeGrid, locate
 from ..zarr_store.atomic import disk_errors
 from ..zarr_store.ids import content_id, plain
+from ..zarr_store.schema import Status
 from ..zarr_store.volume_layout import create_volumes, flattened
-from ..zarr_store.volumes import open_volumes
+from ..zarr_store.volumes import open_volumes, read_status
 from .identity import hand_knob_mm, head_spec, volume_centre_mm, volumes_spec
 from .stimuli import study_poses
 
@@ -66,6 +72,9 @@ def study_grid(config):
 def prepare_volumes(study, config):
     """Make the volume store if it is not there: head, poses (checked), tissue and mask.
 
+    A store that was made with other settings and has no pose done yet is replaced, so only the study's coordinator
+    may call it.
+
     Parameters
     ----------
     study : Study
@@ -76,12 +85,12 @@ def prepare_volumes(study, config):
     PoseError
         If a pose puts the coil into the head or far from it, or the head reaches out of the coil's sampled field.
     StoreError, GridMismatchError
-        If the store belongs to another study file.
+        If the store belongs to another study file, and has poses done.
     """
     spec, grid, coil, solver = volumes_spec(config), study_grid(config), load_coil(config.coil.source), config.solver
-    check_same_volumes(study, spec)
+    same = check_same_volumes(study, spec)
     head = study_head(study, config)
-    if study.volumes.exists():
+    if same:
         held = open_volumes(study)
         matrices, tissue = held["pose_matrix"].values, held["tissue"].values
         notes = held.attrs.get("notes", {})
@@ -91,6 +100,7 @@ def prepare_volumes(study, config):
         check_grids_hold_head(coil, poses, head)
         matrices, tissue = np.stack([pose.matrix for pose in poses]), _tissue(head, grid)
         notes = _notes(head, coil, poses, build_space(head, solver.order, grid, solver.margin_mm * 1e-3).size)
+        _remove_volumes(study)
     create_volumes(
         study,
         grid=grid,
@@ -128,12 +138,33 @@ def _notes(head, coil, poses, unknowns):
 
 
 def check_same_volumes(study, spec):
-    """Refuse to go on in a folder whose volumes were made from other settings; says which."""
+    """Refuse to go on in a folder whose volumes were made from other settings; says which.
+
+    A store of other settings without a pose that is done is not refused: nothing is lost when it is made anew.
+
+    Parameters
+    ----------
+    study : Study
+    spec : dict
+        As `volumes_spec` gives it.
+
+    Returns
+    -------
+    bool
+        Whether a store of these settings is there.
+
+    Raises
+    ------
+    StoreError
+        Where poses were done with other settings.
+    """
     if not study.volumes.exists():
-        return
+        return False
     held = open_volumes(study).attrs
     if held.get("volumes_id") == content_id(spec):
-        return
+        return True
+    if not (read_status(study) == int(Status.DONE)).any():
+        return False
     before, now = flattened(held.get("config", {})), flattened(plain(spec))
     changed = [key for key in sorted(before.keys() | now.keys()) if before.get(key) != now.get(key)]
     told = "; ".join(f"{key}: {before.get(key)} there, {now.get(key)} now" for key in changed[:6])
@@ -141,6 +172,17 @@ def check_same_volumes(study, spec):
         f"simulating into {study.volumes}: it was made with other settings ({told}); volumes of two kinds in one store "
         "could not be told apart. Give the study another name or folder, or move the old folder away."
     )
+
+
+def _remove_volumes(study):
+    """Take away a store without a pose done; at once, so that a kill leaves no half of it."""
+    if not study.volumes.exists():
+        return
+    with disk_errors("replacing volumes of other settings", study.volumes):
+        study.making.mkdir(parents=True, exist_ok=True)
+        aside = Path(tempfile.mkdtemp(dir=study.making))
+        os.rename(study.volumes, aside / study.volumes.name)
+    shutil.rmtree(aside, ignore_errors=True)
 
 
 def _tissue(head, grid):

@@ -5,21 +5,20 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 import numpy as np
-import psutil
 
 from ..errors import ConvergenceError, InputError
 from ..sim.coil import load_coil
 from ..sim.head import Head
 from ..sim.pose import Pose
 from ..sim.solve import FieldSolver, SolverConfig
-from ..sim.solver_memory import block_size, choose_solver, pose_bytes, process_bytes
 from ..sim.volume import VolumeGrid
 from ..zarr_store.schema import Method, Status
 from ..zarr_store.study import Study
 from ..zarr_store.volumes import open_volumes, read_rows
-from .mpi_executor import group_comm, leads_group, memory_share, on_ranks
+from .mpi_executor import group_comm, leads_group
 from .prepare import head_path, study_grid
 from .shard_rows import ShardRows
+from .study_solver import head_sizes, solver_config
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -172,44 +171,6 @@ def same_coil(coil, coil_id):
     return loaded
 
 
-@dataclass(frozen=True, kw_only=True)
-class SolverChoice:
-    """Which solver a study takes, and why."""
-
-    kind: str
-    reason: str
-
-
-def study_solver(config, n_unknowns, n_nodes, alone=False, n_poses=None):
-    """Exact solver of a study: as asked for, or chosen once by the memory of this machine, for all workers alike.
-
-    A study by modes needs one too: for its basis, and for the poses that the basis cannot serve.
-
-    The machine's whole memory counts, not what is free at the moment, so that a study that goes on later takes the
-    same solver.
-
-    Parameters
-    ----------
-    config : StudyConfig
-    n_unknowns, n_nodes : int
-    alone : bool
-        Under mpirun: for rank 0 while the others wait, and so with all of its machine's memory.
-    n_poses : int, optional
-        How many poses there are; many by default.
-
-    Returns
-    -------
-    SolverChoice
-    """
-    if config.solver.kind not in ("auto", "modes"):
-        return SolverChoice(kind=config.solver.kind, reason="asked for")
-    share = 1 / (config.executor.workers or 1)
-    if on_ranks():
-        share = 1.0 if alone else memory_share(config.executor.ranks_per_head)
-    kind, reason = choose_solver(n_unknowns, n_nodes, psutil.virtual_memory().total * share, n_poses)
-    return SolverChoice(kind=kind, reason=reason)
-
-
 def shard_tasks(study, config, shards, solver, keep_modes=False):
     """Tasks for shards of poses.
 
@@ -227,38 +188,15 @@ def shard_tasks(study, config, shards, solver, keep_modes=False):
     -------
     list of ShardTask
     """
+    volumes = open_volumes(study)
     common = {
         "study": str(study.folder),
         "head": str(head_path(study, config)),
         "coil": str(config.coil.source),
-        "coil_id": open_volumes(study).attrs["coil_id"],
-        "solver": solver_config(config, solver),
+        "coil_id": volumes.attrs["coil_id"],
+        "solver": solver_config(config, solver, *head_sizes(volumes)),
         "grid": study_grid(config),
         "components": config.volume.components,
         "keep_modes": keep_modes,
     }
     return [ShardTask(start=start, stop=stop, **common) for start, stop in shards]
-
-
-def solver_config(config, kind):
-    """Solver settings of a study, with the kind that `study_solver` chose."""
-    solver, memory = config.solver, None
-    if on_ranks():  # the ranks of a machine share it, and the blocks of all of them must fit
-        memory = psutil.virtual_memory().total * memory_share(config.executor.ranks_per_head)
-    return SolverConfig(
-        kind=kind,
-        order=solver.order,
-        margin_m=solver.margin_mm * 1e-3,
-        rtol=solver.rtol,
-        memory_bytes=memory,
-        may_fall_back=solver.kind in ("auto", "modes"),
-    )
-
-
-def memory_per_worker_gb(config, kind, n_unknowns, n_nodes):
-    """Memory that a solving worker takes: factor (if the solver's kind has one), operators, a block of poses; GB."""
-    poses, voxels = config.solver.poses_per_shard, config.volume.n**3
-    memory = solver_config(config, kind).memory_bytes
-    block = min(poses, block_size(n_unknowns, n_nodes, kind, memory, voxels))
-    shard = poses * voxels * 4 * (7 if config.volume.components else 4)  # float32: volumes, and the rows to be written
-    return (process_bytes(n_unknowns, n_nodes, kind) + block * pose_bytes(n_unknowns, voxels) + shard) / 1e9

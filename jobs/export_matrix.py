@@ -6,8 +6,9 @@ from contextlib import contextmanager
 import numpy as np
 
 from ..errors import InputError
-from ..hpc.events import Progress, StageEvent, TaskEvent
+from ..hpc.events import StageEvent, TaskEvent
 from ..hpc.export import check_pose, element_fields, elements_in_cube, stored_grid, stored_trials
+from ..hpc.progress import Progress
 from ..sim.field_matrix import write_e_matrix
 from ..sim.tissues import BRAIN_TAGS
 from ..zarr_store.schema import Status

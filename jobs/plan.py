@@ -129,9 +129,9 @@ def make_plan(config):
     >>> print("\n".join(make_plan(config).lines()))                               # doctest: +SKIP
     """
     study, spec = Study(config.folder), volumes_spec(config)
-    check_same_volumes(study, spec)
+    begun = check_same_volumes(study, spec)
     solver = plan_solver(study, config)
-    simulate, shards = _simulate(study, config, solver)
+    simulate, shards = _simulate(study, config, solver, begun)
     sweep = Sweep(config, expected_trials_id(study, config))
     measured, trials = _measured(study), _n_trials(study, config)
     workers = config.executor.workers or "as many as fit"
@@ -163,10 +163,10 @@ def _n_trials(study, config):
     return sum(config.stimulation.trials)
 
 
-def _simulate(study, config, solver):
+def _simulate(study, config, solver, begun):
     seconds, basis = solver.pose_seconds, f"at {solver.pose_seconds:.2g} s a pose, not yet measured"
     size = config.volume.n**3 * 4 * (4 if config.volume.components else 1) / 1e9
-    if study.volumes.exists():
+    if begun:
         volumes = open_volumes(study)
         status = volumes["status"].values
         done = status == int(Status.DONE)

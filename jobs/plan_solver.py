@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 
 from ..hpc.prepare import head_path
-from ..hpc.simulate import memory_per_worker_gb, study_solver
 from ..hpc.solver_choice import EXACT_SECONDS, MODES_SECONDS, basis_seconds, resolved_method
+from ..hpc.study_solver import memory_per_worker_gb, memory_to_make_basis_gb, study_solver
 from ..zarr_store.schema import Method, Status
 from ..zarr_store.volumes import open_volumes
 
@@ -37,6 +37,8 @@ class SolverPlan:
         Of each worker; None where it is not known yet.
     memory_gb : float or None
         Of each worker.
+    basis_memory_gb : float or None
+        Of the process that makes the basis; None where none is made, or it is not known yet.
     sizes : str
         What factor and memory rest on.
     """
@@ -50,6 +52,7 @@ class SolverPlan:
     basis_seconds: float
     factor_seconds: float | None
     memory_gb: float | None
+    basis_memory_gb: float | None
     sizes: str
 
     def lines(self):
@@ -60,7 +63,8 @@ class SolverPlan:
             lines.append(f"          {self.kind} where solved: {self.kind_reason} ({self.sizes})")
             parts.append(f"factor {self.factor_seconds:.0f} s a worker")
         if self.basis_seconds:
-            parts.append(f"basis {self.basis_seconds:.0f} s, unless one is found; kept for every study like it")
+            memory = "" if self.basis_memory_gb is None else f" and {self.basis_memory_gb:.1f} GB"
+            parts.append(f"basis {self.basis_seconds:.0f} s{memory}, unless one is found; kept for every study like it")
         if self.memory_gb is not None:
             parts.append(f"{self.memory_gb:.1f} GB a worker")
         return lines + ([f"          set-up: {', '.join(parts)}"] if parts else [])
@@ -86,15 +90,18 @@ def plan_solver(study, config):
     choice, exact_seconds = resolved_method(config), _seconds_of_exact_poses(study)
     modes = choice.method == "modes"
     sizes, known = _sizes(study, config)
-    kind, reason, factor, memory = _linear_kind(config, modes), "asked for", None, None
+    makes_basis = modes and not _has_basis(study, config)
+    kind, reason, factor, memory, basis_memory = _linear_kind(config, modes), "asked for", None, None, None
     if sizes:
         if not kind:
             # the head's own solver, which modes need too: for the basis, and for poses that it cannot serve
             solver = replace(config.solver, kind="auto", basis="")
             chosen = study_solver(replace(config, solver=solver), *sizes)
-            kind, reason = chosen.kind, chosen.reason + (_fallen_back(study) if chosen.kind == "direct" else "")
+            kind, reason = chosen.kind, chosen.reason + (_solved_iteratively(study) if chosen.kind == "direct" else "")
         factor = _FACTOR_SECONDS * sizes[0] ** (4 / 3) if kind == "direct" else 0.0
         memory = memory_per_worker_gb(config, kind, *sizes)
+        if makes_basis:
+            basis_memory = memory_to_make_basis_gb(config, study_solver(config, *sizes, alone=True).kind, *sizes)
     return SolverPlan(
         method=choice.method,
         kind=kind,
@@ -102,9 +109,10 @@ def plan_solver(study, config):
         kind_reason=reason if kind else "",
         break_even_poses=choice.break_even,
         pose_seconds=MODES_SECONDS if modes else exact_seconds,
-        basis_seconds=basis_seconds(exact_seconds) if modes and not _has_basis(study, config) else 0.0,
+        basis_seconds=basis_seconds(exact_seconds) if makes_basis else 0.0,
         factor_seconds=factor,
         memory_gb=memory,
+        basis_memory_gb=basis_memory,
         sizes=known,
     )
 
@@ -150,11 +158,11 @@ def _nodes_in(path):
         return 0
 
 
-def _fallen_back(study):
-    """Words for the poses of the study that found no memory for a factor."""
+def _solved_iteratively(study):
+    """Words for the poses of the study that took no factor: it found no memory, or did not pay for a few."""
     volumes = open_volumes(study) if study.volumes.exists() else {}
     count = int((volumes["method"].values == int(Method.ITERATIVE)).sum()) if "method" in volumes else 0
-    return f"; {count} poses found no memory for it, and were solved iteratively" if count else ""
+    return f"; {count} pose{'s were' if count > 1 else ' was'} solved iteratively" if count else ""
 
 
 def _seconds_of_exact_poses(study):

@@ -6,10 +6,12 @@ import time
 from ..errors import ConvergenceError, PoseError
 from ..hpc.bases import study_basis
 from ..hpc.by_modes import memory_of_basis_gb, modes_tasks, serve_shard
-from ..hpc.events import Progress, StageEvent, TaskEvent, format_clock
+from ..hpc.events import StageEvent, TaskEvent, format_clock
 from ..hpc.executors import count_of, limited_threads
-from ..hpc.simulate import memory_per_worker_gb, shard_tasks, solve_shard, study_solver, write_failed_shard
+from ..hpc.progress import Progress
+from ..hpc.simulate import shard_tasks, solve_shard, write_failed_shard
 from ..hpc.solver_choice import resolved_method
+from ..hpc.study_solver import memory_per_worker_gb, study_solver
 from ..zarr_store.bases import open_basis
 from ..zarr_store.schema import Method, Status
 from ..zarr_store.shards import pending_shards
@@ -53,7 +55,7 @@ class Simulation:
         modes = self.by_modes.method == "modes"
         shards = self._pending()
         if shards and modes and self._serve(shards):
-            shards = pending_shards(self.study)
+            shards = self._pending()
         if shards:
             self._solve(shards, modes)
         return self._served() if modes else ""
@@ -80,11 +82,27 @@ class Simulation:
             return False
         tasks = modes_tasks(self.study, self.config, shards, basis)
         memory = memory_of_basis_gb(self.config, basis)
-        self._farm("simulate", serve_shard, tasks, "poses", memory)
-        left = int((open_volumes(self.study)["status"].values == int(Status.PENDING)).sum())
-        if left:
-            self._say("simulate", f"{left} poses are outside the basis's region or over the tolerance: solved exactly")
+        lost = []
+        self._farm("simulate", serve_shard, tasks, "poses", memory, lambda *ended: self._note_served(lost, *ended))
+        left = open_volumes(self.study)["status"].values == int(Status.PENDING)
+        for task in lost:
+            left[task.start : task.stop] = False
+        if left.any():
+            text = f"{left.sum()} poses are outside the basis's region or over the tolerance: solved exactly"
+            self._say("simulate", text)
         return True
+
+    def _note_served(self, lost, task, outcome):
+        if not outcome.ok:
+            lost.append(task)
+            self._say_once(
+                outcome.reason, f"{task.name}: {outcome.reason}: {outcome.message.rstrip('.')}; solved exactly"
+            )
+
+    def _say_once(self, about, text):
+        if about not in self._told:
+            self._told.add(about)
+            self._say("simulate", text)
 
     def _solve(self, shards, modes):
         solver = self.solver
@@ -100,14 +118,12 @@ class Simulation:
     def _note_shard(self, task, outcome):
         if not outcome.ok:
             write_failed_shard(task, f"{outcome.reason}: {outcome.message}")
-        elif outcome.value.note and outcome.value.note not in self._told and outcome.pid != os.getpid():
-            # this process's own solver has warned by itself
-            self._told.add(outcome.value.note)
-            self._say("simulate", outcome.value.note)
+        elif outcome.value.note and outcome.pid != os.getpid():  # this process's own solver has warned by itself
+            self._say_once(outcome.value.note, outcome.value.note)
 
     def _basis(self):
         """The study's basis, found or made; its path."""
-        threads = self._threads()
+        threads = threads_of(self.config.executor)
         with _BasisProgress(self.events, self.options.quiet, threads) as progress, limited_threads(threads):
             kind = study_solver(self.config, *self.sizes, alone=True).kind
             basis = study_basis(self.study, self.config, kind, progress.tell)
@@ -120,15 +136,33 @@ class Simulation:
         )
         return basis.path
 
-    def _threads(self):
-        executor = self.config.executor
-        return executor.threads * executor.workers if executor.workers else len(os.sched_getaffinity(0))
-
     def _served(self):
         method = open_volumes(self.study)["method"].values
         served = int((method == int(Method.MODES)).sum())
         exact = int(((method == int(Method.DIRECT)) | (method == int(Method.ITERATIVE))).sum())
         return f"{served} by modes, {exact} solved exactly"
+
+
+def threads_of(executor):
+    """Threads of a basis in the making: those of all workers, which wait for it, or all cores of this machine.
+
+    Parameters
+    ----------
+    executor : ExecutorConfig
+
+    Returns
+    -------
+    int
+
+    Examples
+    --------
+    >>> threads_of(ExecutorConfig(workers=4, threads=2))
+    8
+    """
+    if executor.workers:
+        return executor.threads * executor.workers
+    # macOS has no affinity of processes.
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 class _BasisProgress:

@@ -8,12 +8,13 @@ from dataclasses import replace
 from .. import __version__
 from ..errors import StoreError
 from ..hpc.encode import EncodeTask, SplitConfig, encode_run
-from ..hpc.events import EventLog, Progress
+from ..hpc.events import EventLog
 from ..hpc.executors import open_executor
 from ..hpc.farm import run_stage
 from ..hpc.identity import volumes_spec
 from ..hpc.mpi_executor import check_ranks
 from ..hpc.prepare import check_same_volumes, head_path, prepare_volumes
+from ..hpc.progress import Progress
 from ..hpc.records import record_of
 from ..hpc.sweep import Sweep, validation_score
 from ..hpc.train import TrainTask, train_run
@@ -95,7 +96,8 @@ class Coordinator:
         check_responses(self.config, volumes.sizes["pose"])
         total = volumes.sizes["pose"]
         before = int((volumes["status"].values == int(Status.DONE)).sum())
-        told = Simulation(self.study, self.config, self._events, self.options, self._farm, self._say).run()
+        config = replace(self.config, executor=self._executor_config)  # workers share the memory that a solver may take
+        told = Simulation(self.study, config, self._events, self.options, self._farm, self._say).run()
         status = open_volumes(self.study)["status"].values
         done, failed = int((status == int(Status.DONE)).sum()), int((status == int(Status.FAILED)).sum())
         if done + failed < total:

@@ -58,7 +58,9 @@ def stage_rows(events) -> list[dict]:
 
 
 def _stage_row(verb, stages, tasks):
-    pieces = sum(int(task.get("size") or 0) for task in tasks)
+    # A stage that works in this process has no tasks, only its own count at each end.
+    told = [int(task.get("size") or 0) - int(task.get("left") or 0) for task in tasks]
+    pieces = sum(told or [int(stage.get("done") or 0) for stage in stages])
     failed = sum(int(task.get("failed") or 0) for task in tasks)
     unit = str(stages[-1].get("unit", "tasks")) if stages else "tasks"
     seconds = [float(task.get("seconds") or 0.0) for task in tasks]
@@ -67,8 +69,8 @@ def _stage_row(verb, stages, tasks):
     return {
         "Stage": verb,
         "Pieces": f"{pieces - failed} {unit}" + (f", {failed} failed" if failed else ""),
-        "Tasks": str(len(tasks)),
-        "Workers": str(len({(task.get("host"), task.get("pid")) for task in tasks})),
+        "Tasks": str(len(tasks)) if tasks else "–",
+        "Workers": str(len({(task.get("host"), task.get("pid")) for task in tasks})) if tasks else "–",
         "Wall time": format_clock(_wall(stages, tasks)),
         "Median task": _duration(np.median(seconds)) if seconds else "–",
         "Slowest task": f"{_duration(max(seconds))} ({slowest.get('task', '?')})" if seconds else "–",

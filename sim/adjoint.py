@@ -40,11 +40,16 @@ def field_functionals(solver, grid, voxels, patterns):
     """
     space, sampler = solver.space, solver.sampler(grid)
     result = np.empty((space.size, 3, len(patterns)), np.float32)
-    for start in range(0, len(patterns), solver.block):
-        block = patterns[start : start + solver.block]
-        values = np.zeros((grid.n**3, 3, len(block)))
-        values[voxels] = np.moveaxis(block, 0, -1)
+    # a pattern holds functionals of potential and dA/dt at once, about twice what a pose of a block does
+    at_once = max(1, solver.block // 2)
+    for start in range(0, len(patterns), at_once):
+        part = slice(start, start + at_once)
+        values = np.zeros((grid.n**3, 3, len(patterns[part])))
+        values[voxels] = np.moveaxis(patterns[part], 0, -1)
         to_potential, to_dadt = sampler.adjoint(values)
+        del values
         to_dadt += solver.adjoint(to_potential)
-        result[:, :, start : start + len(block)] = space.coefficients_adjoint(to_dadt)
+        del to_potential
+        result[:, :, part] = space.coefficients_adjoint(to_dadt)
+        del to_dadt
     return result

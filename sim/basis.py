@@ -1,24 +1,25 @@
 """Making a basis of modes: training poses, singular vectors of their fields, functionals, sample points, error.
 
-1. Poses are drawn from a region and solved exactly. More are added until the modes of the training poses hold the
-   others, which are held out, to a third of the tolerance: so few unseen poses are then estimated to be over it.
+1. Poses are drawn from a region with its slack and solved exactly. More are added until the modes of the training poses
+   hold the others, which are held out, to a third of the tolerance: so few unseen poses are then estimated over it.
 2. Modes are the singular vectors of the training fields, in which voxels outside the brain count less: the tolerance is
    for brain tissue, and the field close under the coil would need many modes for itself.
 3. An adjoint solve for each mode makes its coefficient a functional of dA/dt.
 4. dA/dt of poses in a region is determined by its values at a few hundred points. Weights that take those to the
    coefficients are fitted (ridge regression) on poses of which only dA/dt is computed, which is quick. Points are
-   doubled until the coefficients of the held-out poses are right to a tenth of the tolerance.
+   doubled until the coefficients of the held-out poses are right to a tenth of the tolerance, or there are no more.
 5. The error is measured on the held-out poses, with all approximations in place; what it is over the tail of any of
-   them is the floor of the estimate.
+   them is the floor of the estimate. A basis that would serve fewer than half of them is refused.
 """
 
 from dataclasses import dataclass
 
 import numpy as np
 
-from ..errors import ConvergenceError, InputError
+from ..errors import ConvergenceError, InputError, PoseError
 from .adjoint import field_functionals
-from .field_products import gram, products, squares
+from .coil_clearance import check_grids_hold_head
+from .field_products import gram, products, relative, squares
 from .modes import Basis, estimate
 from .tissues import BRAIN_TAGS
 
@@ -71,11 +72,12 @@ def make_basis(solver, grid, region, tolerance, scalp, tell=None):
     Raises
     ------
     PoseError
-        If the region reaches into the head.
+        If the region reaches into the head, or the coil's field is not known in all of the head at some of its poses.
     InputError
         If no voxel of the grid is brain.
     ConvergenceError
-        If as many as 800 training poses do not give the tolerance.
+        If as many as 800 training poses do not give the tolerance, or if with all approximations in place fewer than
+        half of the held-out poses are estimated to be within it.
 
     Examples
     --------
@@ -92,7 +94,8 @@ class _Maker:
     def __init__(self, solver, grid, region, tolerance, scalp, tell):
         self.solver, self.grid, self.region, self.tolerance = solver, grid, region, tolerance
         self.coil, self._tell = solver.coil, tell
-        self.poses = region.draw(scalp, HELD_OUT + MOST + FITTED, _SEED, coil=self.coil)
+        self.poses = region.draw(scalp, HELD_OUT + MOST + FITTED, _SEED, coil=self.coil, slack=True)
+        self._check_grids()
         self.done, self.total = 0, HELD_OUT + TRAINING + FITTED
         tissue = solver.sampler(grid).tissue
         self.voxels = np.flatnonzero(tissue > 0)
@@ -104,6 +107,15 @@ class _Maker:
             )
         self.weight = np.where(self.is_brain, 1.0, OTHER_WEIGHT).astype(np.float32)
 
+    def _check_grids(self):
+        try:
+            check_grids_hold_head(self.coil, self.poses, self.solver.head)
+        except PoseError as error:
+            raise PoseError(
+                "making a basis of modes: the poses drawn from its region, of which a basis is made, go beyond where "
+                f"the coil's field is known. The first: {error} Or make the region of the poses smaller."
+            ) from error
+
     def tell(self, doing, done=0):
         self.done += done
         self._tell(Told(done=self.done, total=max(self.total, self.done), doing=doing))
@@ -112,18 +124,23 @@ class _Maker:
         held, fields, modes, rank = self._train()
         exact = [products(part, modes.reshape(len(modes), -1), self.weight) for part in (held, fields)]
         brain = gram(modes, modes, self.is_brain)
-        points, weights = self._sample(modes, np.concatenate(exact), len(fields), brain)
+        trained = len(fields)
         del fields
+        points, weights, missed = self._sample(modes, np.concatenate(exact), trained, brain)
         estimated = self._dadt_at(points, self._held_out) @ weights.T
         errors, others = self._errors(held, estimated[:, :rank], modes[:rank])
         tails = estimate(estimated, brain, rank)
         floor = np.sqrt(np.maximum(errors**2 - tails**2, 0).max())
+        estimates = estimate(estimated, brain, rank, _RESERVE, floor)
+        self._check_serves(estimates, len(points), missed)
         return Basis(
             grid=self.grid,
             region=self.region,
             tolerance=self.tolerance,
+            head_id=self.solver.head.id,
+            coil_id=self.coil.id,
             voxels=self.voxels,
-            fields=np.ascontiguousarray(modes[:rank]),
+            fields=modes[:rank].copy(),
             points=points,
             weights=weights,
             brain=brain,
@@ -131,9 +148,19 @@ class _Maker:
             floor=np.array(floor),
             singular_values=self.singular_values,
             heldout_errors=errors,
-            heldout_estimates=estimate(estimated, brain, rank, _RESERVE, floor),
+            heldout_estimates=estimates,
             heldout_others=others,
         )
+
+    def _check_serves(self, estimates, n_points, missed):
+        good = int((estimates <= self.tolerance).sum())
+        if 2 * good < len(estimates):
+            raise ConvergenceError(
+                f"making a basis of modes: {good} of {len(estimates)} held-out poses are estimated to be within the "
+                f"tolerance of {self.tolerance:g}, so it would serve few or none. By dA/dt at {n_points} sample points "
+                f"their coefficients are off by up to {missed:.2g}, where {0.1 * self.tolerance:.2g} is aimed at. "
+                'Raise tolerance, narrow the region of the poses, or choose kind = "direct".'
+            )
 
     # ---- training ----------------------------------------------------------------------------------------------
 
@@ -189,7 +216,7 @@ class _Maker:
         rank = int(enough[0]) + 1
         tail = max(8, rank // 4)
         told = rank + tail <= kept or clean < most  # down to the noise there is no more to tell of
-        return modes[: rank + tail], rank if told else 0, worst.min()
+        return modes[: rank + tail].copy(), rank if told else 0, worst.min()
 
     def _orthonormal(self, modes):
         """Modes, orthonormal to float32 by a second pass; the first of them span what they did."""
@@ -212,7 +239,7 @@ class _Maker:
     # ---- sample points -----------------------------------------------------------------------------------------
 
     def _sample(self, modes, exact, n_training, brain):
-        """Sample points, and weights that take dA/dt at them to coefficients."""
+        """Sample points, weights that take dA/dt at them to coefficients, and the largest error that this leaves."""
         self.tell("adjoint solves")
         patterns = modes * (self.weight**2)[None, :, None]
         functionals = field_functionals(self.solver, self.grid, self.voxels, patterns)
@@ -227,9 +254,9 @@ class _Maker:
         while True:
             count = min(count, len(candidates))
             weights = _ridge(dadt[fitted, : 3 * count], coefficients[fitted])
-            error = _relative(dadt[held, : 3 * count] @ weights.T - coefficients[held], coefficients[held], brain).max()
+            error = relative(dadt[held, : 3 * count] @ weights.T - coefficients[held], coefficients[held], brain).max()
             if error <= 0.1 * self.tolerance or count == len(candidates):
-                return points[candidates[:count]].copy(), weights
+                return points[candidates[:count]].copy(), weights, error
             count *= 2
 
     def _candidates(self, functionals):
@@ -255,18 +282,13 @@ class _Maker:
         return np.stack([self.coil.dadt(points, pose).ravel() for pose in poses])
 
     def _errors(self, held, coefficients, modes):
-        """Relative error of held-out fields in the brain, and outside of it."""
+        """Relative error of held-out fields in the brain, and outside of it; 0 where nothing is."""
         rest = held - (coefficients.astype(np.float32) @ modes.reshape(len(modes), -1)).reshape(held.shape)
-        whole = squares(held, None)
-        inside, all_inside = squares(rest, self.is_brain), squares(held, self.is_brain)
-        outside = np.maximum(whole - all_inside, np.finfo(float).tiny)
-        return np.sqrt(inside / all_inside), np.sqrt(np.maximum(squares(rest, None) - inside, 0) / outside)
-
-
-def _relative(difference, coefficients, brain):
-    """Norm over brain tissue of what coefficients (k, r) differ by, as a share of theirs."""
-    norm = lambda c: np.sqrt(np.maximum(np.einsum("ki,ij,kj->k", c, brain, c), 0))  # noqa: E731
-    return norm(difference) / norm(coefficients)
+        errors = [np.zeros(len(held)), np.zeros(len(held))]
+        for error, where in zip(errors, (self.is_brain, ~self.is_brain)):
+            if where.any():
+                error[:] = np.sqrt(squares(rest, where) / squares(held, where))
+        return errors
 
 
 def _ridge(samples, coefficients):

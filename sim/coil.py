@@ -12,6 +12,7 @@ both signs are turned: positive `didt` drives E towards -y, towards the handle.
 
 import hashlib
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -109,7 +110,7 @@ class Coil:
                 "of each piece, finite and apart. Repair or remove the pieces that are not."
             )
 
-    @property
+    @cached_property
     def id(self) -> str:
         """Content hash of all that makes the field, 16 hex digits."""
         digest = hashlib.sha256(str(self.positions.shape).encode())

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 from numba import njit
 
-from .pose import FOOTPRINT_M, Pose
+from .pose import FOOTPRINT_M, Pose, tangents
 from .scalp import Scalp
 
 _ONE_POINT_M = 1e-10  # triangles that the coil's axis meets this close together are met at their common edge or node
@@ -77,18 +77,11 @@ def places(poses, scalp, middle, left):
     normals = scalp.normals(feet[owners] + 1e-7 * (scalp.centroids[met] - feet[owners])) if len(met) else feet
     likely = np.lexsort(((normals * axes[owners]).sum(axis=1), owners))
     normals = normals[likely[np.searchsorted(owners[likely], np.arange(len(poses)))]]
-    upright, forwards, aside = turned(handles, axes, -normals), *tangents(normals, left)
+    upright, (forwards, aside) = turned(handles, axes, -normals), tangents(normals, left)
     tilts = np.arctan2(np.linalg.norm(np.cross(normals, axes), axis=1), -(normals * axes).sum(axis=1))
     angles = np.arctan2((upright * aside).sum(axis=1), (upright * forwards).sum(axis=1))
     offsets = np.linalg.norm(feet - middle, axis=1)
     return np.stack([offsets, np.rad2deg(angles), np.minimum(gaps, heights), np.rad2deg(tilts)], axis=1)
-
-
-def tangents(normals, left):
-    """Unit vectors of tangent planes (2, n, 3): forwards, and where the handle's angle turns to."""
-    right = np.cross((0.0, 1.0, 0.0), normals)
-    right /= np.maximum(np.linalg.norm(right, axis=1, keepdims=True), 1e-12)
-    return np.stack([np.cross(normals, right), right if left else -right])
 
 
 def turned(vectors, before, after):
@@ -96,6 +89,43 @@ def turned(vectors, before, after):
     sums = before + after
     along = (vectors * sums).sum(axis=1, keepdims=True) / (1 + (before * after).sum(axis=1, keepdims=True) + 1e-15)
     return vectors - along * sums + 2 * (vectors * before).sum(axis=1, keepdims=True) * after
+
+
+def feet(scalp, middle, offsets, directions):
+    """Scalp points (n, 3) at given straight distances from the middle, in given directions of its tangent plane.
+
+    Each is the scalp point closest to one of the tangent plane, whose own distance is found by iteration. No sum runs
+    over several points, so that a point does not depend on how many are asked for.
+    """
+    along, across = tangents(scalp.normals(middle)[0], True)
+    ahead = np.cos(directions)[:, None] * along + np.sin(directions)[:, None] * across
+    reach = offsets.copy()
+    feet, triangle = scalp.closest(middle + reach[:, None] * ahead)
+    for step in range(60):
+        found = np.sqrt(((feet - middle) ** 2).sum(axis=1))
+        # over a fold the closest point leaps, so in the end any that is not too far will do
+        off = np.abs(found - offsets) > 1e-6 if step < 30 else found > offsets + 1e-6
+        if not off.any():
+            break
+        reach[off] *= offsets[off] / np.maximum(found[off], 1e-12) if step < 30 else 0.98
+        feet[off], triangle[off] = scalp.closest(middle + reach[off, None] * ahead[off])
+    # on an edge or node of the surface the smoothed normal would hang on rounding
+    return feet + 1e-3 * (scalp.centroids[triangle] - feet)
+
+
+def tilted(axes, tilt, way):
+    """Axes of a coil, the columns, turned by `tilt` (rad) about a line of its plane."""
+    before = axes[:, 2]
+    after = np.cos(tilt) * before + np.sin(tilt) * (np.cos(way) * axes[:, 0] + np.sin(way) * axes[:, 1])
+    return turned(axes.T, before[None], after[None]).T
+
+
+def rested(scalp, foot, axes, distance):
+    """Pose whose axis meets the scalp at `foot`, raised along it to a gap under the footprint."""
+    matrix = np.eye(4)
+    matrix[:3, :3], matrix[:3, 3] = axes, foot
+    matrix[:3, 3] -= (distance - min(gap_under(matrix, scalp), 0.0)) * axes[:, 2]
+    return Pose(matrix)
 
 
 def gap_under(matrix, scalp) -> float:

@@ -135,8 +135,6 @@ def joined(comm, values):
 class WholeRows:
     """All rows in this process."""
 
-    comm = None
-
     def __init__(self, n):
         self.n = n
 

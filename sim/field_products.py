@@ -45,3 +45,9 @@ def squares(fields, chosen):
     """Squared norms (k,) of fields (k, v, 3), over chosen voxels, or all for None."""
     part = fields if chosen is None else fields[:, chosen]
     return np.einsum("kvc,kvc->k", part, part, dtype=np.float64)
+
+
+def relative(difference, coefficients, inner):
+    """Norm of what coefficients (k, r) differ by, as a share of theirs; `inner` holds the modes' inner products."""
+    norm = lambda c: np.sqrt(np.maximum(np.einsum("ki,ij,kj->k", c, inner, c), 0))  # noqa: E731
+    return norm(difference) / norm(coefficients)

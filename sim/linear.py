@@ -13,7 +13,6 @@ import numpy as np
 from ..errors import MissingPackageError, MotorsweepError
 from .distributed import no_open_ports
 from .linear_system import LinearSystem, SolveReport
-from .solver_memory import choose_solver, factor_bytes
 
 __all__ = [
     "KINDS",
@@ -21,8 +20,6 @@ __all__ = [
     "FactorMemoryError",
     "IterativeSolver",
     "SolveReport",
-    "choose_solver",
-    "factor_bytes",
     "make_solver",
 ]
 

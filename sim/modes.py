@@ -17,6 +17,9 @@ from ..errors import InputError
 from .pose_region import PoseRegion
 from .volume import VolumeGrid
 
+PLAIN_FIELDS = frozenset({"grid", "region", "tolerance", "head_id", "coil_id"})
+"""Of a `Basis`: what is no array."""
+
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Basis:
@@ -29,6 +32,8 @@ class Basis:
         The poses that it was made for.
     tolerance : float
         Relative L2 error in brain tissue that it was made for.
+    head_id, coil_id : str
+        Of the head and the coil that it was made for.
     voxels : ndarray (v,) int64
         Flat indices in the grid of the voxels in the head.
     fields : ndarray (r, v, 3) float32
@@ -46,7 +51,7 @@ class Basis:
     heldout_errors, heldout_estimates : ndarray
         Relative L2 error in brain tissue of poses that were solved exactly and not trained on, and their estimates.
     heldout_others : ndarray
-        The same error in all other tissues together.
+        The same error in all other tissues together; 0 where the grid holds none.
 
     Raises
     ------
@@ -61,6 +66,8 @@ class Basis:
     grid: VolumeGrid
     region: PoseRegion
     tolerance: float
+    head_id: str
+    coil_id: str
     voxels: np.ndarray
     fields: np.ndarray
     points: np.ndarray
@@ -85,8 +92,7 @@ class Basis:
 
     def arrays(self):
         """The arrays by name, for a store."""
-        named = {field.name: getattr(self, field.name) for field in fields(self)}
-        return {name: value for name, value in named.items() if name not in ("grid", "region", "tolerance")}
+        return {field.name: getattr(self, field.name) for field in fields(self) if field.name not in PLAIN_FIELDS}
 
     def coefficients(self, coil, poses, didt=1e6):
         """Coefficients of the fields of some poses.
@@ -126,7 +132,17 @@ class Basis:
         coefficients : ndarray (s, r + q)
         estimates : ndarray (s,)
             Of their relative L2 error in brain tissue.
+
+        Raises
+        ------
+        InputError
+            For another coil than that of the basis.
         """
+        if coil.id != self.coil_id:
+            raise InputError(
+                f"poses by modes: the coil is {coil.id}, the basis was made for {self.coil_id}, so its fields would be "
+                "those of another coil; give the coil that it was made for, or make a basis for this one."
+            )
         places = np.flatnonzero(self.region.contains(poses, scalp))
         if not len(places):
             return places, np.empty((0, len(self.weights))), np.empty(0)
@@ -180,7 +196,7 @@ class Basis:
 
     def _sums(self, coefficients):
         used = np.ascontiguousarray(coefficients[:, : self.rank], dtype=np.float32)
-        return (used @ self.fields.reshape(self.rank, -1)).reshape(len(used), -1, 3)
+        return (used @ self.fields.reshape(self.rank, -1)).reshape(len(used), *self.fields.shape[1:])
 
 
 def estimate(coefficients, brain, rank, scale=1.0, floor=0.0):

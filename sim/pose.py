@@ -64,9 +64,9 @@ def tangential_pose(scalp, point_m, angle_deg: float, distance_m: float, left: b
             f"tangential pose at {np.round(point * 1e3, 1)} mm: the scalp faces straight forwards or backwards there, "
             "so the handle's angle to the midline is undefined. Choose a point over the motor cortex."
         )
-    forwards, right = _tangents(normal)
+    forwards, aside = tangents(normal, left)
     turn = np.deg2rad(angle_deg)
-    y = np.cos(turn) * forwards + np.sin(turn) * (right if left else -right)
+    y = np.cos(turn) * forwards + np.sin(turn) * aside
     z = -normal
     axes = np.stack([np.cross(y, z), y, z], axis=1)
     local = (scalp.nodes - point) @ axes
@@ -77,11 +77,15 @@ def tangential_pose(scalp, point_m, angle_deg: float, distance_m: float, left: b
     return Pose(matrix)
 
 
-def _tangents(normal):
-    """Unit vectors in the tangent plane: forwards (RAS +y) and to the right."""
-    forwards = np.array([0.0, 1.0, 0.0]) - normal[1] * normal
-    forwards /= np.linalg.norm(forwards)
-    return forwards, np.cross(forwards, normal)
+def tangents(normals, left):
+    """Unit vectors of tangent planes (..., 3): forwards (RAS +y), and where the handle's angle turns to.
+
+    That is to the right in the left hemisphere. Where the normal is forwards or backwards, both are zero.
+    """
+    forwards = np.array([0.0, 1.0, 0.0]) - normals[..., 1:2] * normals
+    forwards /= np.maximum(np.sqrt(np.vecdot(forwards, forwards)), 1e-12)[..., None]
+    right = np.cross(forwards, normals)
+    return forwards, right if left else -right
 
 
 def _walk(scalp, origin, offsets, step_m=0.002):
@@ -90,7 +94,7 @@ def _walk(scalp, origin, offsets, step_m=0.002):
     `offsets` (n, 2) are path lengths to the right and forwards, m: direction and length of each walk.
     """
     normal = scalp.normals(origin)[0]
-    forwards, right = _tangents(normal)
+    forwards, right = tangents(normal, True)
     lengths = np.linalg.norm(offsets, axis=1)
     steps = max(1, int(np.ceil(lengths.max(initial=0.0) / step_m)))
     heading = offsets @ np.stack([right, forwards]) / np.maximum(lengths, 1e-12)[:, None]

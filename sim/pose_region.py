@@ -1,12 +1,12 @@
 """A region of coil poses on the scalp: where the training poses of a basis are drawn, and which poses it can serve."""
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 
 import numpy as np
 
 from ..errors import PoseError
 from .coil_clearance import check_coil_outside
-from .coil_place import PlaceOnScalp, gap_under, measure, places, tangents, turned
+from .coil_place import PlaceOnScalp, feet, measure, places, rested, tilted
 from .pose import Pose, tangential_pose
 from .scalp import Scalp
 
@@ -18,6 +18,7 @@ LARGEST_RADIUS_M = 0.080
 SLACK_M, SLACK_DEG = 1e-4, 0.1
 """How far outside its region a pose may lie: a file's rounding."""
 
+_FARTHEST_M, _LARGEST_TILT_DEG = 0.1, 45.0
 _FULL_CIRCLE_FROM_DEG = 300.0
 
 
@@ -74,7 +75,28 @@ class PoseRegion:
         """Plain values, ready to be hashed; ``PoseRegion(**region.as_dict())`` is the region again."""
         return {key: list(value) if isinstance(value, tuple) else value for key, value in asdict(self).items()}
 
-    def draw(self, scalp, count: int, seed: int, *, coil=None) -> list[Pose]:
+    def with_slack(self) -> "PoseRegion":
+        """The region of all that `contains` admits, but for what no region can have.
+
+        A basis is trained there. In a region of one angle, one distance and no tilt nothing else would tell of fields
+        that only a file's rounding brings in, and the error estimate of such poses would be too small.
+
+        Examples
+        --------
+        >>> PoseRegion((0, 0, 0.095), 0.02, (45, 45), (0.004, 0.004), 0, True).with_slack().angle_deg
+        (44.9, 45.1)
+        """
+        (first, last), (low, high) = self.angle_deg, self.distance_m
+        turn = min(SLACK_DEG, (360 - (last - first)) / 2)
+        return replace(
+            self,
+            radius_m=min(LARGEST_RADIUS_M + SLACK_M, self.radius_m + SLACK_M),
+            angle_deg=(first - turn, last + turn),
+            distance_m=(max(0.0, low - SLACK_M), min(_FARTHEST_M, high + SLACK_M)),
+            tilt_deg=min(_LARGEST_TILT_DEG, self.tilt_deg + SLACK_DEG),
+        )
+
+    def draw(self, scalp, count: int, seed: int, *, coil=None, slack: bool = False) -> list[Pose]:
         """Draw poses: uniform over the disc of scalp, the angles, the distances, and the disc of tilts.
 
         Drawing more of them at the rim was tried (closed form in a sphere, 100 to 300 training poses): it left the
@@ -91,6 +113,8 @@ class PoseRegion:
             Of numpy's default generator.
         coil : Coil, optional
             Checked to stay outside the head at every pose.
+        slack : bool
+            Draw from the region `with_slack`.
 
         Returns
         -------
@@ -102,16 +126,16 @@ class PoseRegion:
             Where the region reaches the face or the back of the head, or puts the coil into the head.
         """
         scalp = Scalp.of(scalp)
-        draws = np.random.default_rng(seed).random((count, 6))
-        feet = _feet(scalp, self._middle(scalp), self.radius_m * np.sqrt(draws[:, 0]), 2 * np.pi * draws[:, 1])
+        draws, of = np.random.default_rng(seed).random((count, 6)), self.with_slack() if slack else self
+        under = feet(scalp, self._middle(scalp), of.radius_m * np.sqrt(draws[:, 0]), 2 * np.pi * draws[:, 1])
         angles, distances = (
-            low + (high - low) * draw for (low, high), draw in zip((self.angle_deg, self.distance_m), draws.T[2:4])
+            low + (high - low) * draw for (low, high), draw in zip((of.angle_deg, of.distance_m), draws.T[2:4])
         )
-        tilts, ways = np.deg2rad(self.tilt_deg) * np.sqrt(draws[:, 4]), 2 * np.pi * draws[:, 5]
+        tilts, ways = np.deg2rad(of.tilt_deg) * np.sqrt(draws[:, 4]), 2 * np.pi * draws[:, 5]
         poses = []
-        for foot, angle, distance, tilt, way in zip(feet, angles, distances, tilts, ways):
+        for foot, angle, distance, tilt, way in zip(under, angles, distances, tilts, ways):
             axes = self._tangential(scalp, foot, angle).matrix[:3, :3]
-            poses.append(_rested(scalp, foot, _tilted(axes, tilt, way), distance))
+            poses.append(rested(scalp, foot, tilted(axes, tilt, way), distance))
         if coil is not None:
             self._check_outside(coil, poses, scalp)
         return poses
@@ -159,10 +183,13 @@ class PoseRegion:
 
 
 def region_of(poses, scalp, centre_m) -> PoseRegion:
-    """Find the smallest region that holds all poses, rounded outwards so that studies with similar poses share a basis.
+    """Find the smallest region that holds the poses, rounded outwards so that studies with similar poses share a basis.
 
     Radius to 5 mm, angles to 15 degrees (the full circle from a spread of 300), distances to 1 mm, tilt to 5 degrees
     (none stays none), the centre to 1 mm.
+
+    Poses that no region can hold are left out of it: those whose casing cuts the scalp, tilted by over 45 degrees, or
+    over 80 mm away.
 
     Parameters
     ----------
@@ -178,20 +205,13 @@ def region_of(poses, scalp, centre_m) -> PoseRegion:
     Raises
     ------
     PoseError
-        Where the poses lie too far apart, or a casing cuts the scalp.
+        Where that leaves fewer than half of the poses.
     """
     scalp = Scalp.of(scalp)
     if not len(poses):
         raise PoseError("region of coil poses: there is no pose, so there is no region. Give at least one.")
     centre, left = np.round(np.asarray(centre_m, float), 3), bool(centre_m[0] <= 0)
-    offset, angle, distance, tilt = places(poses, scalp, scalp.closest(centre)[0][0], left).T
-    if distance.min() < -SLACK_M:
-        raise PoseError(
-            f"region of coil poses: the casing of {(distance < -SLACK_M).sum()} of {len(poses)} poses cuts the scalp, "
-            f"by up to {-1e3 * distance.min():.1f} mm, so training poses around them would lie in the head. Move them "
-            "outwards, take solver kind direct, or give [solver.region] with distance_mm from 0 up; what lies outside "
-            "of it is solved exactly."
-        )
+    offset, angle, distance, tilt = _most_fitting(places(poses, scalp, scalp.closest(centre)[0][0], left)).T
     return PoseRegion(
         centre_m=tuple(centre),
         radius_m=max(0.005, 1e-3 * _up(1e3 * offset.max(), 5)),
@@ -200,6 +220,32 @@ def region_of(poses, scalp, centre_m) -> PoseRegion:
         tilt_deg=_up(tilt.max(), 5, SLACK_DEG),
         left=left,
     )
+
+
+def _most_fitting(found):
+    """Those of places (p, 4) that a region can hold; refuses where they are fewer than half."""
+    offset, _, distance, tilt = found.T
+    farthest, largest, widest = (_up(value, 5) for value in (1e3 * distance.max(), tilt.max(), 1e3 * offset.max()))
+    exact = 'take solver kind "direct", which solves each of them exactly.'
+    faults = {
+        f"the casing of {{}} poses cuts the scalp, by up to {-1e3 * distance.min():.1f} mm, so training poses around "
+        "them would lie in the head. Move them outwards, take solver kind direct, or give [solver.region] with "
+        "distance_mm from 0 up; what lies outside of it is solved exactly.": distance < -SLACK_M,
+        f"distance_mm is up to {farthest:g}, and beyond 100, the most that it may be, for {{}} poses; {exact}": (
+            distance > _FARTHEST_M + SLACK_M
+        ),
+        f"tilt_deg is {largest:g}, and over 45 for {{}} poses; it must be 0 to 45, as a coil that stands on its edge "
+        f"rests nowhere. Check their axes, or {exact}": tilt > _LARGEST_TILT_DEG + SLACK_DEG,
+        f"radius_mm is {widest:g}, but must be over 0 and at most {LARGEST_RADIUS_M * 1e3:g}, and {{}} poses lie "
+        f"farther away. Poses that far apart share no few modes; {exact}": offset > LARGEST_RADIUS_M + SLACK_M,
+    }
+    fits = ~np.any(list(faults.values()), axis=0)
+    if 2 * fits.sum() >= len(found):
+        return found[fits]
+    sentence, affected = max(faults.items(), key=lambda fault: fault[1].sum())
+    rest = len(found) - int(fits.sum() + affected.sum())
+    others = f" {rest} more fit in no region either." if rest else ""
+    raise PoseError(f"region of coil poses: {sentence.format(f'{affected.sum()} of {len(found)}')}{others}")
 
 
 # A coordinate printed with three decimals and the rounding of a sum must not open the next step.
@@ -237,49 +283,12 @@ def _fault(region):
             'that far apart share no few modes; take solver kind "direct", which solves each of them exactly.'
         )
     (first, last), (low, high) = region.angle_deg, region.distance_m
-    if not 0 <= last - first <= 360:
+    if not 0 <= last - first <= 360 + 1e-9:  # but for rounding
         return f"angle_deg is {first:g} to {last:g}; it must ascend, by 360 at most."
     if low < 0:
         return f"distance_mm begins at {low * 1e3:g}, so the coil would reach into the head; begin at 0 or more."
-    if not low <= high <= 0.1:
+    if not low <= high <= _FARTHEST_M:
         return f"distance_mm is {low * 1e3:g} to {high * 1e3:g}; it must ascend, to 100 at most."
-    if not 0 <= region.tilt_deg <= 45:
+    if not 0 <= region.tilt_deg <= _LARGEST_TILT_DEG:
         return f"tilt_deg is {region.tilt_deg:g}; it must be 0 to 45, as a coil that stands on its edge rests nowhere."
     return ""
-
-
-def _feet(scalp, middle, offsets, directions):
-    """Scalp points (n, 3) at given straight distances from the middle, in given directions of its tangent plane.
-
-    Each is the scalp point closest to one of the tangent plane, whose own distance is found by iteration. No sum runs
-    over several points, so that a point does not depend on how many are asked for.
-    """
-    along, across = tangents(scalp.normals(middle), True)[:, 0]
-    ahead = np.cos(directions)[:, None] * along + np.sin(directions)[:, None] * across
-    reach = offsets.copy()
-    feet, triangle = scalp.closest(middle + reach[:, None] * ahead)
-    for step in range(60):
-        found = np.sqrt(((feet - middle) ** 2).sum(axis=1))
-        # over a fold the closest point leaps, so in the end any that is not too far will do
-        off = np.abs(found - offsets) > 1e-6 if step < 30 else found > offsets + 1e-6
-        if not off.any():
-            break
-        reach[off] *= offsets[off] / np.maximum(found[off], 1e-12) if step < 30 else 0.98
-        feet[off], triangle[off] = scalp.closest(middle + reach[off, None] * ahead[off])
-    # on an edge or node of the surface the smoothed normal would hang on rounding
-    return feet + 1e-3 * (scalp.centroids[triangle] - feet)
-
-
-def _tilted(axes, tilt, way):
-    """Axes of a coil, the columns, turned by `tilt` (rad) about a line of its plane."""
-    before = axes[:, 2]
-    after = np.cos(tilt) * before + np.sin(tilt) * (np.cos(way) * axes[:, 0] + np.sin(way) * axes[:, 1])
-    return turned(axes.T, before[None], after[None]).T
-
-
-def _rested(scalp, foot, axes, distance):
-    """Pose whose axis meets the scalp at `foot`, raised along it to a gap under the footprint."""
-    matrix = np.eye(4)
-    matrix[:3, :3], matrix[:3, 3] = axes, foot
-    matrix[:3, 3] -= (distance - min(gap_under(matrix, scalp), 0.0)) * axes[:, 2]
-    return Pose(matrix)

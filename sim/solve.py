@@ -33,6 +33,11 @@ class FieldSolver:
         Ranks that share this head: each makes the same calls with the same poses, works out its share of them, holds
         its share of the matrix and the factor, and gets the fields of all. None, or one rank: this process alone.
 
+    Raises
+    ------
+    ConfigError
+        If the grounded node is none of the head's, or several ranks are to make modes.
+
     Attributes
     ----------
     space : Space
@@ -55,6 +60,11 @@ class FieldSolver:
         self.head, self.coil, self.config = head, coil, config or SolverConfig()
         self.space = build_space(head, self.config.order, region, self.config.margin_m)
         self.comm = comm if comm is not None and comm.Get_size() > 1 else None
+        if self.comm is not None and self.config.kind == "modes":
+            raise ConfigError(
+                f"solver: kind modes is of one process, but {self.comm.Get_size()} ranks share this head; choose auto, "
+                "direct or iterative for it, or one rank."
+            )
         self.reports = []
         self.kind, self.reason = self.config.kind, "asked for"
         sizes, memory = (self.space.size, len(head.nodes)), self.config.memory_bytes
@@ -221,7 +231,10 @@ class FieldSolver:
         linear = self._set_up()
         duals = np.zeros(functionals.shape)
         duals[self._free] = linear.solve(np.ascontiguousarray(functionals[self._free].T))[0].T
-        return np.stack([component.T @ duals for component in self._load], axis=1)
+        result = np.empty((self.space.size, 3, functionals.shape[1]))
+        for axis, component in enumerate(self._load):
+            result[:, axis] = component.T @ duals
+        return result
 
     def _of_all(self, poses, didt, shape, finish, dtype=float):
         """What `finish` makes of potentials and dA/dt, (p, *shape), block by block; reports of all poses."""
@@ -229,7 +242,7 @@ class FieldSolver:
         if not poses:
             raise InputError("E of coil poses: there is no pose; give one or more.")
         self._set_up()
-        result, reports = np.empty((len(poses), *shape), dtype), []
+        result, reports = together(self.comm, lambda: np.empty((len(poses), *shape), dtype)), []
         for first in range(0, len(poses), self.block):
             block = poses[first : first + self.block]
             result[first : first + len(block)] = self._of_block(block, didt, shape, finish, dtype)
@@ -241,7 +254,7 @@ class FieldSolver:
         own = poses[own_share(self.comm, len(poses))]
         dadt = together(self.comm, lambda: self._dadt(own, didt))
         potentials = self._potentials(dadt)
-        found = finish(potentials, dadt) if own else np.empty((0, *shape))
+        found = together(self.comm, lambda: finish(potentials, dadt) if own else np.empty((0, *shape)))
         return joined(self.comm, found.astype(dtype, copy=False))
 
     def _dadt(self, poses, didt):

@@ -26,6 +26,7 @@ class SolverConfig:
         Largest true residual ||b - K x|| / ||b|| that is accepted.
     tolerance : float
         Of modes: largest relative L2 error in brain tissue, estimated for each pose; those over it are solved exactly.
+        1e-5 to 0.1.
     memory_bytes : float, optional
         What this process may take, for ``"auto"`` (by default what is available) and for the block (by default all
         that the machine has).
@@ -41,7 +42,7 @@ class SolverConfig:
     Raises
     ------
     ConfigError
-        If `kind` or `order` is not known.
+        If `kind` or `order` is not known, or a figure cannot be used.
 
     Examples
     --------
@@ -68,6 +69,11 @@ class SolverConfig:
             raise ConfigError(
                 f"solver: a margin of {self.margin_m} m and a tolerance of {self.rtol} cannot be used; give a length "
                 "from 0, and a number between 0 and 1."
+            )
+        if not 1e-5 <= self.tolerance <= 0.1:
+            raise ConfigError(
+                f"solver: a tolerance of {self.tolerance} for fields by modes cannot be used; give 1e-05 to 0.1: dA/dt "
+                "of the coil is itself tabulated to 1e-05, and a field that is over a tenth off serves nothing."
             )
         if self.block is not None and self.block < 1:
             raise ConfigError(f"solver: blocks of {self.block} poses cannot be solved; give 1 or more, or none.")

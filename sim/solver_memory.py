@@ -1,5 +1,7 @@
 """What a linear solver takes: memory of a factor, which solver fits, and how many poses go together in a block."""
 
+from pathlib import Path
+
 import numpy as np
 import psutil
 
@@ -22,6 +24,57 @@ _SOLVING, _SAMPLING = (7.5, 2), (5, 7.5)
 FEW_POSES = 2
 """Up to so many poses are solved sooner without a factor. Measured on 337 k unknowns and one thread: set-up 37 s and
 0.1 to 0.6 s a pose with a factor, 9 s and 4 to 5 s a pose without."""
+
+
+# For each pose, a basis in the making holds fields of all voxels while modes are found: training fields, modes twice
+# (nine tenths as many), and those of the round before; and float64 copies of 20,000 voxels (see `.field_products`).
+# By tracemalloc, 130 poses: 529 MB with 98 k voxels (counted: 631), 244 MB with 30 k (counted: 279).
+_FIELDS, _COPIES = 3.3, 2 * 24 * 20_000
+
+
+def machine_bytes(root="/"):
+    """Memory of this machine, or what this process's control groups (containers, SLURM) leave it of that.
+
+    Parameters
+    ----------
+    root : path-like, optional
+        Where Linux's ``proc`` and ``sys`` are.
+
+    Returns
+    -------
+    int
+
+    Examples
+    --------
+    >>> machine_bytes() <= psutil.virtual_memory().total
+    True
+    """
+    return min([psutil.virtual_memory().total, *_control_group_limits(Path(root))])
+
+
+def free_bytes():
+    """Memory that is available at the moment, of `machine_bytes`."""
+    return min(machine_bytes(), psutil.virtual_memory().available)
+
+
+def _control_group_limits(root):
+    """Limits of this process's control groups and of those that they are in."""
+    try:
+        groups = [line.split(":", 2) for line in (root / "proc/self/cgroup").read_text().splitlines()]
+    except OSError:
+        return
+    versions = {"": ("sys/fs/cgroup", "memory.max"), "memory": ("sys/fs/cgroup/memory", "memory.limit_in_bytes")}
+    for _, controllers, group in groups:
+        if controllers not in versions:
+            continue
+        top, file = versions[controllers]
+        # A container may see its own group as the top, under a path that is the machine's.
+        within = Path(group.lstrip("/"))
+        for folder in (within, *within.parents):
+            try:
+                yield int((root / top / folder / file).read_text())
+            except (OSError, ValueError):  # none there, or "max"
+                continue
 
 
 def choose_solver(n_unknowns, n_nodes, memory_bytes=None, n_poses=None):
@@ -49,7 +102,7 @@ def choose_solver(n_unknowns, n_nodes, memory_bytes=None, n_poses=None):
     """
     if n_poses is not None and n_poses <= FEW_POSES:
         return "iterative", f"a factor does not pay for {n_poses} pose{'s' if n_poses > 1 else ''}"
-    memory = psutil.virtual_memory().available if memory_bytes is None else memory_bytes
+    memory = free_bytes() if memory_bytes is None else memory_bytes
     needed = factor_bytes(n_unknowns, n_nodes)
     if needed < 0.6 * memory:
         return "direct", f"its factor takes about {needed / 1e9:.1f} GB of {memory / 1e9:.1f}"
@@ -87,7 +140,7 @@ def block_size(n_unknowns, n_nodes, kind, memory_bytes=None, voxels=64**3):
     >>> block_size(617_023, 319_704, "direct", 12e9), block_size(617_023, 319_704, "direct", 9e9)
     (64, 6)
     """
-    memory = psutil.virtual_memory().total if memory_bytes is None else memory_bytes
+    memory = machine_bytes() if memory_bytes is None else memory_bytes
     room = 0.9 * memory - process_bytes(n_unknowns, n_nodes, kind)
     return int(np.clip(room // pose_bytes(n_unknowns, voxels), 1, LARGEST_BLOCK))
 
@@ -106,3 +159,24 @@ def pose_bytes(n_unknowns, voxels=64**3):
     41
     """
     return 8 * max(per_unknown * n_unknowns + per_voxel * voxels for per_unknown, per_voxel in (_SOLVING, _SAMPLING))
+
+
+def basis_bytes(n_unknowns, voxels, n_poses, n_modes):
+    """Memory that the making of a basis of modes takes beside its solver, bytes: fields, modes and functionals.
+
+    Parameters
+    ----------
+    n_unknowns, voxels : int
+    n_poses : int
+        That are solved exactly.
+    n_modes : int
+        Those of the tail too.
+
+    Examples
+    --------
+    >>> round(basis_bytes(617_023, 64**3, 300, 150) / 1e9, 1)
+    3.4
+    """
+    field = 12 * voxels  # float32
+    functionals = n_modes * (2 * field + 12 * n_unknowns)  # beside the modes, and their patterns
+    return n_poses * _COPIES + max(_FIELDS * n_poses * field, functionals)

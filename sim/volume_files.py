@@ -9,9 +9,9 @@ import zipfile
 from pathlib import Path
 
 import numpy as np
-import psutil
 
 from ..errors import MeshError
+from .solver_memory import free_bytes
 
 # Deflate, the method of gzip and zip, packs at most about this many bytes into one.
 _MOST_GROWTH = 1032
@@ -87,7 +87,7 @@ def _check_member(archive, name, path):
 
 
 def _check_memory(size, path):
-    available = psutil.virtual_memory().available
+    available = free_bytes()
     if size > available:
         raise MeshError(
             f"{path}: takes {size / 1e9:.1f} GB of memory and {available / 1e9:.1f} GB are there; crop the volume to "

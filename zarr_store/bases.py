@@ -27,6 +27,7 @@ from .volume_layout import flattened
 _CODECS = (Crc32cCodec(),)
 _BYTES_PER_CHUNK = 2**23  # a basis is read whole: few files, and several to read at once
 _MOST_TOLD = 6
+_MOST_CHUNKS = 10**6  # of one array: listing more files than that takes minutes
 _LEFT_AFTER_S = 24 * 3600  # a basis is written in seconds; what is older was left by a killed process
 
 
@@ -142,7 +143,7 @@ def read_basis(path, *, expected_spec: dict | None = None) -> tuple[dict, dict, 
     >>> arrays, spec, notes = read_basis(path, expected_spec=spec)               # doctest: +SKIP
     """
     path = Path(path)
-    group = open_group(path, "simulate")
+    group = _open_group(path)
     spec, kept = _checked_spec(path, group, expected_spec), group.attrs.get("arrays")
     missing = [name for name in kept if name not in group] if isinstance(kept, dict) else ["its list of arrays"]
     if missing:
@@ -159,7 +160,7 @@ def damaged_basis(path, found: str) -> StoreError:
     """Make the error of a basis that is not what it was written as; it names the way out."""
     return StoreError(
         f"reading the basis at {path}: it is damaged ({found}), so its fields would be wrong. Delete that folder; "
-        "`motorsweep simulate STUDY.toml` makes it again"
+        "`motorsweep simulate STUDY.toml` makes it again (where [solver] basis names it, leave that out)"
     )
 
 
@@ -171,9 +172,18 @@ def basis_id(path) -> str:
     StoreError
         Where there is no basis, or its metadata is damaged.
     """
-    group = open_group(path, "simulate")
-    _checked_spec(path, group, None)
-    return group.attrs["id"]
+    return content_id(basis_spec_of(path))
+
+
+def basis_spec_of(path) -> dict:
+    """Read what a basis was made for, from its metadata alone.
+
+    Raises
+    ------
+    StoreError
+        Where there is no basis, or its metadata is damaged.
+    """
+    return _checked_spec(path, _open_group(path), None)
 
 
 def open_basis(path) -> xr.Dataset:
@@ -192,14 +202,27 @@ def open_basis(path) -> xr.Dataset:
     Raises
     ------
     StoreError
-        Where there is none.
+        Where there is none, or its metadata is damaged.
 
     Examples
     --------
     >>> open_basis("studies/bases/40764401a76928bd.zarr").heldout_errors.max()    # doctest: +SKIP
     """
-    dataset = open_dataset(path, "simulate")
+    _open_group(path)
+    try:
+        dataset = open_dataset(path, "simulate")
+    except StoreError:
+        raise
+    except Exception as error:  # xarray has many, as for arrays of two sizes along one dimension
+        raise damaged_basis(path, f"{type(error).__name__}: {error}") from error
     return dataset.set_coords([name for name in ("voxels",) if name in dataset])
+
+
+def _open_group(path):
+    # Half deleted, it must not pass for one that `simulate` would make: it is there, and stays.
+    if Path(path).exists() and not (Path(path) / "zarr.json").is_file():
+        raise damaged_basis(path, "its zarr.json is missing")
+    return open_group(path, "simulate")
 
 
 def _clear_leftovers(making):
@@ -257,6 +280,8 @@ def _read(path, array, shape):
             raise damaged_basis(path, f"{name} has the shape {array.shape}, it was written as {tuple(shape)}")
         if (array.metadata.dimension_names or ()) != dims_of(name, array.ndim):
             raise damaged_basis(path, f"{name} has the dimensions {array.metadata.dimension_names}")
+        if array.nchunks > _MOST_CHUNKS:
+            raise damaged_basis(path, f"{name} is in {array.nchunks} pieces")
         if array.nchunks_initialized < array.nchunks:
             raise damaged_basis(path, f"a file of {name} is missing")
         if array.nbytes > array.nbytes_stored():  # before memory is taken for what a damaged shape says

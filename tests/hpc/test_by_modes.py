@@ -11,10 +11,18 @@ from motorsweep import open_volumes
 from motorsweep.errors import ConvergenceError, InputError, PoseError, StoreError
 from motorsweep.hpc.bases import load_basis, study_basis, study_region
 from motorsweep.hpc.by_modes import memory_of_basis_gb, modes_tasks, serve_shard
+from motorsweep.hpc.events import EventLog, read_events
+from motorsweep.hpc.executors import ExecutorConfig, open_executor
+from motorsweep.hpc.farm import run_stage
 from motorsweep.hpc.prepare import prepare_volumes, study_grid, study_head
+from motorsweep.hpc.progress import Progress
 from motorsweep.hpc.simulate import ShardResult, shard_tasks, solve_shard, write_failed_shard
 from motorsweep.hpc.stimuli import study_poses
 from motorsweep.jobs.config import load_study_config
+from motorsweep.jobs.options import RunOptions
+from motorsweep.jobs.plan import make_plan
+from motorsweep.jobs.simulation import Simulation
+from motorsweep.jobs.timeline import stage_rows
 from motorsweep.sim import basis as making
 from motorsweep.sim.coil import load_coil
 from motorsweep.sim.pose import Pose
@@ -55,6 +63,11 @@ poses_per_shard = 5
 """
 REGION = "[solver.region]\nradius_mm = {}\nangle_deg = [-180, 180]\ndistance_mm = [3.0, 5.0]\ntilt_deg = 5.0\n"
 WIDE, NARROW = REGION.format(15.0), REGION.format(9.0)
+
+
+def tried(*_):
+    """Stands where a basis is made."""
+    raise PoseError("tried")
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -288,6 +301,9 @@ def test_a_damaged_basis_is_refused_with_a_sentence(place, served, tmp_path, giv
     (path / "zarr.json").write_text("{")
     with pytest.raises(StoreError, match=r"basis|damaged"):
         study_basis(study, config, "direct")
+    (path / "zarr.json").unlink()
+    with pytest.raises(StoreError, match=r"it is damaged \(its zarr\.json is missing\).*Delete that folder"):
+        study_basis(study, config, "direct")
 
 
 def in_root(change):
@@ -310,18 +326,20 @@ DAMAGE = {
 }
 
 
+@pytest.mark.parametrize("key", ["bases", "basis"])
 @pytest.mark.parametrize("what", DAMAGE)
-def test_a_basis_whose_metadata_were_changed_is_refused_before_it_serves(place, served, tmp_path, what):
+def test_a_basis_whose_metadata_were_changed_is_refused_before_it_serves(place, served, tmp_path, what, key):
     change, found = DAMAGE[what]
     bases = tmp_path / "bases"
     shutil.copytree(os.path.dirname(served[2].path), bases)
     root = bases / os.path.basename(served[2].path) / "zarr.json"
+    config = config_of(place, f"changed {what} {key}")
+    named = {"bases": bases, "basis": root.parent}[key]
+    config = replace(config, solver=replace(config.solver, **{key: str(named)}))
+    study = begun(config)
     metadata = json.loads(root.read_text())
     change(metadata)
     root.write_text(json.dumps(metadata))
-    config = config_of(place, f"changed {what}")
-    config = replace(config, solver=replace(config.solver, bases=str(bases)))
-    study = begun(config)
     for read in (lambda: study_basis(study, config, "direct"), lambda: load_basis(root.parent)):
         with pytest.raises(StoreError, match=rf"is damaged \(.*{found}.*Delete that folder"):
             read()
@@ -384,6 +402,26 @@ def test_a_place_that_takes_no_basis_is_told_before_anything_is_solved(place, tm
             study_basis(begun(config), config, "direct")
 
 
+def test_settings_that_make_no_basis_can_be_changed_as_long_as_no_pose_is_done(place):
+    """The errors say: raise tolerance, leave [solver.region] out, choose direct; that must work in the same folder."""
+    made = []
+    for changes in ({"tolerance": 1e-4}, {}, {"region": ""}):
+        config = config_of(place, "changed", **changes)
+        study = begun(config)
+        made.append(open_volumes(study).attrs["volumes_id"])
+        assert begun(config) == study and open_volumes(study).attrs["volumes_id"] == made[-1]
+    assert len(set(made)) == 3 and not list(study.making.glob("*"))
+    exact = replace(config, solver=replace(config.solver, kind="direct", poses_per_shard=2))
+    assert make_plan(exact).stages[0].pending == POSES
+    study = begun(exact)
+    assert pending_shards(study)[:2] == [(0, 2), (2, 4)]
+    solve_shard(shard_tasks(study, exact, [(0, 2)], "direct")[0])
+    for again in (begun, make_plan):
+        with pytest.raises(StoreError, match=r"made with other settings \(modes.*None there, .*"):
+            again(config)
+    assert (open_volumes(study)["status"].values[:3] == [1, 1, 0]).all()
+
+
 def test_poses_that_no_few_modes_hold_are_told(copied, tmp_path, monkeypatch):
     study, config, _ = copied
     for name, value in {"TRAINING": 20, "ADDED": 10, "MOST": 30}.items():
@@ -392,6 +430,16 @@ def test_poses_that_no_few_modes_hold_are_told(copied, tmp_path, monkeypatch):
     with pytest.raises(ConvergenceError, match=r'with 30 training poses.*choose kind = "direct"'):
         study_basis(study, config, "direct")
     assert not (tmp_path / "none").exists() or not list((tmp_path / "none").glob("*.zarr"))
+    monkeypatch.setattr("motorsweep.hpc.bases.make_basis", tried)
+    with pytest.raises(ConvergenceError, match=r"with 30 training poses.*An earlier run found this; delete .*basis"):
+        study_basis(study, config, "direct")
+    for tolerance, kind in [(2e-4, "direct"), (1e-4, "iterative")]:
+        other = replace(config, solver=replace(config.solver, tolerance=tolerance))
+        with pytest.raises(PoseError, match="tried"):
+            study_basis(study, other, kind)
+    study.basis.write_text('{"id": 3')
+    with pytest.raises(PoseError, match="tried"):
+        study_basis(study, config, "direct")
 
 
 # ---- shards ------------------------------------------------------------------------------------------------------
@@ -517,3 +565,59 @@ def test_another_coil_in_the_place_of_the_studys_is_refused(copied):
     (task,) = modes_tasks(study, config, [(0, 5)], found.path)
     with pytest.raises(InputError, match="not the one that the study was begun with"):
         serve_shard(replace(task, coil_id="0" * 16))
+
+
+# ---- the stage ---------------------------------------------------------------------------------------------------
+
+
+def simulated(study, config, dying=(), retry_failed=False):
+    """Run the stage where serving some shards finds no memory: its last words, and all that it said."""
+    said = []
+
+    def farm(verb, function, tasks, unit, memory_gb, on_outcome=None):
+        def run(task):
+            if function is serve_shard and task.start in dying:
+                raise MemoryError(f"no room for {task.start}.")
+            return function(task)
+
+        with open_executor(ExecutorConfig(kind="serial")) as executor:
+            run_stage(verb, run, tasks, executor, events, Progress(quiet=True), unit, on_outcome=on_outcome)
+
+    events, options = EventLog(study.events), RunOptions(quiet=True, retry_failed=retry_failed)
+    told = Simulation(study, config, events, options, farm, lambda verb, text: said.append(text)).run()
+    assert (open_volumes(study)["status"] == int(Status.DONE)).all()
+    return told, said
+
+
+def test_shards_that_could_not_be_served_are_told_with_their_reason(copied):
+    study, config, _ = copied
+    reset_volumes(study, range(POSES))
+    told, said = simulated(study, config, dying=(10, 15))
+    assert told == "10 by modes, 8 solved exactly"
+    lost = [text for text in said if text.endswith("; solved exactly")]
+    assert lost == ["poses 10:15 by modes: out_of_memory: MemoryError: no room for 10; solved exactly"]
+    assert not any("outside the basis's region" in text for text in said)
+    pieces = stage_rows(read_events(study.events))[0]["Pieces"]
+    assert pieces == f"{POSES} poses, 8 failed"
+
+
+def test_failed_poses_of_a_shard_that_could_not_be_served_are_tried_again_when_asked(copied):
+    study, config, found = copied
+    reset_volumes(study, [15, 16, 17])
+    write_failed_shard(modes_tasks(study, config, [(15, 18)], found.path)[0], "crashed: it died")
+    assert (open_volumes(study)["status"].values[15:] == int(Status.FAILED)).all()
+    told, _ = simulated(study, config, dying=(15,), retry_failed=True)
+    assert told == "15 by modes, 3 solved exactly"
+
+
+def test_leftover_poses_are_counted_once(place):
+    config = config_of(place, "leftover", region=NARROW)
+    study = begun(config)
+    told, said = simulated(study, config)
+    left = int((open_volumes(study)["method"].values == int(Method.DIRECT)).sum())
+    assert 0 < left < POSES and told == f"{POSES - left} by modes, {left} solved exactly"
+    assert f"{left} poses are outside the basis's region or over the tolerance: solved exactly" in said
+    rows = {row["Stage"]: row for row in stage_rows(read_events(study.events))}
+    assert rows["simulate"]["Pieces"] == f"{POSES} poses"
+    ended = [e for e in read_events(study.events) if e["event"] == "stage" and e.get("state") == "finished"]
+    assert [e["done"] for e in ended if e["verb"] == "simulate"] == [POSES - left, left]

@@ -5,7 +5,8 @@ import re
 import time
 
 import pytest
-from motorsweep.hpc.events import EventLog, Progress, StageEvent, TaskEvent, format_clock, read_events
+from motorsweep.hpc.events import EventLog, StageEvent, TaskEvent, format_clock, read_events
+from motorsweep.hpc.progress import Progress
 
 
 def _task(name="poses 0:16", **more):

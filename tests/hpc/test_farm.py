@@ -3,10 +3,11 @@ from dataclasses import dataclass
 
 import pytest
 from motorsweep.errors import ConvergenceError
-from motorsweep.hpc.events import EventLog, Progress, read_events
+from motorsweep.hpc.events import EventLog, read_events
 from motorsweep.hpc.executors import ExecutorConfig, open_executor
 from motorsweep.hpc.farm import run_stage
 from motorsweep.hpc.outcomes import DiskFullError
+from motorsweep.hpc.progress import Progress
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,6 +56,25 @@ def test_counts_pieces_and_logs_every_task(tmp_path):
     assert (events[2]["task"], events[2]["failed"], events[2]["reason"]) == ("poses 4:8", 4, "diverged")
     assert (events[3]["failed"], events[3]["reason"]) == (1, "")
     assert (events[-1]["done"], events[-1]["failed"]) == (11, 5)
+
+
+@dataclass(frozen=True, kw_only=True)
+class PartReport:
+    done: int
+    failed: int = 0
+
+
+def _solve_what_is_left(shard):
+    """Of the first shard one pose is left, of the second two, of which one fails."""
+    return [PartReport(done=1), PartReport(done=1, failed=1), PartReport(done=0), PartReport(done=4)][shard.start // 4]
+
+
+def test_poses_that_a_task_did_not_do_are_not_counted(tmp_path):
+    summary = _run(tmp_path, _solve_what_is_left)
+    assert (summary.done, summary.failed) == (6, 1)
+    _, *tasks, finished = read_events(tmp_path / "events.jsonl")
+    assert [(task["left"], task["failed"]) for task in tasks] == [(3, 0), (2, 1), (4, 0), (0, 0)]
+    assert (finished["done"], finished["failed"]) == (6, 1)
 
 
 def test_no_tasks_is_a_stage_of_nothing(tmp_path):

@@ -98,7 +98,8 @@ import sys
 from types import SimpleNamespace
 from motorsweep.hpc.executors import ExecutorConfig, open_executor
 from motorsweep.hpc.mpi_executor import group_comm, memory_share, run_command
-from motorsweep.hpc.simulate import study_solver
+from motorsweep.hpc.study_solver import solver_bytes, study_solver
+from motorsweep.sim.solver_memory import basis_bytes, machine_bytes, process_bytes
 
 def shared(task):
     comm = group_comm()
@@ -118,10 +119,14 @@ def command():
         of_groups = [[task, *outcome.value] for task, outcome in executor.run(shared, [10, 11, 12])]
         of_ranks = [[task, outcome.reason, outcome.value] for task, outcome in executor.run(solved, [0, 1])]
         where = executor.describe()
-    whole = psutil.virtual_memory().total
-    study = SimpleNamespace(executor=config, solver=SimpleNamespace(kind="auto"))
+    study = SimpleNamespace(executor=config, solver=SimpleNamespace(kind="auto"), volume=SimpleNamespace(n=64))
     says = [study_solver(study, 1000, 1000, alone).reason.split(" of ")[1] for alone in (False, True)]
-    print(json.dumps([of_groups, of_ranks, where, says, [f"{whole / 2e9:.1f}", f"{whole / 1e9:.1f}"]]))
+    # a group keeps the head twice; a basis is made while the other group waits
+    group = machine_bytes() / 2 - process_bytes(1000, 1000, "iterative")
+    alone = machine_bytes() - basis_bytes(1000, 64**3, 300, 150)
+    print(json.dumps([of_groups, of_ranks, where, says, [f"{group / 1e9:.1f}", f"{alone / 1e9:.1f}"]]))
+    for expected, memory in ((group, solver_bytes(study, 1000, 1000)), (alone, solver_bytes(study, 1000, 1000, True))):
+        assert memory == expected, (memory, expected)
     assert memory_share(1) == 0.25 and memory_share(4) == 1
     return 0
 

@@ -113,7 +113,7 @@ def test_a_basis_that_is_given_is_part_of_the_id(study, tmp_path):
     basis_path(tmp_path, {"head": "a"}).rename(tmp_path / "mine.zarr")
     config = study("[solver]\nbasis = 'mine.zarr'")
     assert volumes_spec(config)["modes"] == {"tolerance": 0.001, "region": None, "basis": made}
-    with pytest.raises(StoreError, match=r"nothing\.zarr: found nothing there"):
+    with pytest.raises(StoreError, match=r"\[solver\] basis names .*nothing\.zarr, which is not there; put it"):
         volumes_spec(study("[solver]\nbasis = 'nothing.zarr'"))
 
 

@@ -82,7 +82,7 @@ def test_study_in_the_readme_is_valid():
         assert parse_study(text).head.conductivities == {"bone": 0.008}
 
 
-@pytest.mark.parametrize("name", ["quick", "paper", "real_head"])
+@pytest.mark.parametrize("name", ["quick", "paper", "real_head", "map2000"])
 def test_examples_are_valid(name, monkeypatch):
     monkeypatch.setenv("MOTORSWEEP_DATA", "/data")
     config = load_study_config(ROOT / f"examples/{name}.toml")
@@ -92,6 +92,9 @@ def test_examples_are_valid(name, monkeypatch):
         assert (config.autoencoder.epochs, config.mappers.epochs, config.mappers.synergies) == (100, 150, 9)
         assert len(config.validation.dropout_grid) > 1 and len(config.validation.l1_grid) > 1
         assert config.poses.grid**2 + config.poses.random == 49 + sum(n - 49 for n in (300, 149, 150, 100))
+    if name == "map2000":
+        assert config.poses.grid**2 + config.poses.random == 2000 == sum(config.stimulation.trials)
+        assert config.solver.kind == "modes" and config.solver.tolerance == 0.001
     if name == "quick":
         assert config.poses.grid**2 + config.poses.random >= 96 and sum(config.stimulation.trials) >= 160
 

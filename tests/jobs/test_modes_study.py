@@ -246,7 +246,7 @@ def test_ten_poses_are_solved_without_a_basis(first, place, command):
 def test_where_no_basis_can_be_made_auto_solves_all_and_says_why(place, command):
     file = write_study(place, "no_basis", random=780, kind="auto", shard=32, solver=REGION.format([6.0, 9.0]))
     done = command("simulate", file, folder=place)
-    said = " ".join(done.stdout.split())
+    said = " ".join(done.stderr.split())
     assert "no basis of modes for these poses, so that all are solved exactly: " in said
     assert "none of the study's 789 poses lies in [solver.region]" in said
     assert (open_volumes(place / "studies/no_basis")["method"] == int(Method.DIRECT)).all()

@@ -1,12 +1,15 @@
+import shutil
 from dataclasses import replace
 
 import numpy as np
 import pytest
+import zarr
 from motorsweep.hpc.prepare import head_path
 from motorsweep.jobs.config import load_study_config
 from motorsweep.jobs.plan import make_plan
 from motorsweep.jobs.plan_solver import plan_solver
-from motorsweep.sim.linear import factor_bytes
+from motorsweep.sim.solver_memory import factor_bytes
+from motorsweep.zarr_store.schema import Method
 from motorsweep.zarr_store.study import Study
 
 
@@ -79,3 +82,29 @@ def test_sizes_and_seconds_come_from_the_store_where_there_is_one(finished):
     modes = plan_solver(folder, replace(config, solver=replace(config.solver, kind="modes")))
     assert (modes.method, modes.kind) == ("modes", "direct")
     assert modes.basis_seconds == pytest.approx(375 * plan.pose_seconds)
+
+
+def test_memory_to_make_a_basis_is_told_until_there_is_one(study, tmp_path, monkeypatch):
+    monkeypatch.setattr("motorsweep.hpc.study_solver.machine_bytes", lambda: 24e9)
+    folder, config = study('[solver]\norder = 1\nkind = "modes"')
+    keep_head_of(folder, config, 300_000)
+    plan = plan_solver(folder, config)
+    # factor and operators 3.5 + 1.4, fields and modes 2.8, a block 1.3
+    assert plan.basis_memory_gb == pytest.approx(9.5, abs=0.5)
+    assert plan.basis_memory_gb > plan.memory_gb
+    assert f"basis 112 s and {plan.basis_memory_gb:.1f} GB, unless one is found; kept" in plan.lines()[-1]
+    folder.basis.write_text(f'{{"path": "{tmp_path}"}}')
+    found = plan_solver(folder, config)
+    assert (found.basis_memory_gb, found.basis_seconds) == (None, 0.0)
+    assert "basis" not in found.lines()[-1]
+
+
+@pytest.mark.parametrize("count, words", [(1, "1 pose was"), (2, "2 poses were")])
+def test_poses_without_a_factor_are_told_without_a_guess_at_the_reason(count, words, finished, tmp_path):
+    """Two that modes left are solved iteratively since a factor does not pay for them."""
+    shutil.copytree(finished[0], tmp_path / "copy")
+    config = load_study_config(tmp_path / "copy" / "study.toml")
+    folder = Study(tmp_path / "copy" / "studies" / "tiny")
+    method = zarr.open_group(folder.volumes, mode="r+")["method"]
+    method[:count] = int(Method.ITERATIVE)
+    assert plan_solver(folder, config).kind_reason.endswith(f"; {words} solved iteratively")

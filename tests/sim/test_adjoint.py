@@ -133,12 +133,12 @@ def test_a_transpose_that_does_not_converge_is_told(head):
 @pytest.mark.parametrize("coil", COILS)
 @pytest.mark.parametrize("order", SPACES)
 def test_functionals_of_dadt_are_the_products_of_pattern_and_exact_field(head, order, coil):
-    """17 patterns: one more than are solved at a time; some of a single voxel, to see that none is taken for another.
+    """17 patterns: one more than in two blocks; some of a single voxel, to see that none is taken for another.
 
     Of random patterns the products cancel to a small part of |u||E|, so the last ones are fields themselves.
     """
     degree, region = SPACES[order]
-    solver = FieldSolver(head, COILS[coil], SolverConfig(kind="direct", order=degree), region=region)
+    solver = FieldSolver(head, COILS[coil], SolverConfig(kind="direct", order=degree, block=16), region=region)
     exact = solver.volumes(GRID, POSES).reshape(len(POSES), -1, 3).astype(float)
     voxels, rng = np.flatnonzero(solver.sampler(GRID).tissue > 0), np.random.default_rng(5)
     patterns = rng.normal(size=(17, len(voxels), 3))
@@ -158,3 +158,21 @@ def test_functionals_of_dadt_are_the_products_of_pattern_and_exact_field(head, o
         np.tensordot(solver.coil.dadt(points, p), functionals, ((0, 1), (0, 1)))[13 + k] for k, p in enumerate(POSES)
     ]
     np.testing.assert_allclose(found, whole, rtol=1e-6)
+
+
+@pytest.mark.parametrize(("block", "sizes"), [(5, [2, 2, 1]), (1, [1] * 5), (64, [5])])
+def test_patterns_are_taken_half_as_many_at_a_time_as_poses(head, block, sizes):
+    """Their functionals of dA/dt take about twice the memory of a pose; the block is as large as memory allows."""
+
+    class Counting(FieldSolver):
+        def adjoint(self, functionals):
+            found.append(functionals.shape[1])
+            return super().adjoint(functionals)
+
+    found, solver = [], Counting(head, COILS["wire"], SolverConfig(order=1, block=block))
+    voxels = np.flatnonzero(solver.sampler(SMALL).tissue > 0)
+    patterns = np.random.default_rng(3).normal(size=(5, len(voxels), 3))
+    functionals = field_functionals(solver, SMALL, voxels, patterns)
+    assert found == sizes
+    alone = field_functionals(solver, SMALL, voxels, patterns[4:])
+    np.testing.assert_allclose(functionals[..., 4:], alone, rtol=1e-5, atol=1e-6 * np.abs(alone).max())

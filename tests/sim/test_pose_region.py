@@ -111,6 +111,33 @@ def test_the_first_draws_of_a_longer_list_are_the_same(scalp):
     assert REGION.draw(scalp, 3, seed=4) != REGION.draw(scalp, 3, seed=5)
 
 
+def test_the_slack_is_what_a_region_admits_beyond_itself(scalp):
+    flat = PoseRegion(KNOB, 0.02, (45, 45), (0.004, 0.004), 0, True)
+    wide = flat.with_slack()
+    assert (wide.radius_m, wide.angle_deg, wide.tilt_deg) == (pytest.approx(0.0201), (44.9, 45.1), 0.1)
+    assert (wide.centre_m, wide.distance_m) == (flat.centre_m, pytest.approx((0.0039, 0.0041)))
+    poses = flat.draw(scalp, 60, seed=3, slack=True)
+    assert poses == wide.draw(scalp, 60, seed=3) != flat.draw(scalp, 60, seed=3)
+    place = measured(poses, scalp)
+    for values, low, high in (
+        (place.distance_m, 0.0039, 0.0041),
+        (place.angle_deg, 44.9, 45.1),
+        (place.tilt_deg, 0, 0.1),
+    ):
+        spread = high - low
+        assert low - 1e-3 * spread <= values.min() < low + 0.2 * spread < high - 0.2 * spread < values.max()
+        assert values.max() <= high + 1e-3 * spread
+
+
+def test_the_slack_of_what_is_as_wide_as_can_be_is_none():
+    widest = PoseRegion(KNOB, 0.08, (-180, 180), (0.0, 0.1), 45, True)
+    assert widest.with_slack() == replace(widest, radius_m=0.0801)
+    assert widest.with_slack().with_slack() == widest.with_slack()
+    for first, spread in ((-0.3, 359.9), (10.1, 359.8), (-179.95, 360.0)):
+        low, high = replace(widest, angle_deg=(first, first + spread)).with_slack().angle_deg
+        assert high - low == pytest.approx(360)
+
+
 def test_draws_without_tilt_are_tangential_poses(scalp):
     flat = replace(REGION, tilt_deg=0.0)
     for pose in flat.draw(scalp, 20, seed=6):
@@ -183,6 +210,50 @@ def test_studies_with_similar_poses_share_a_region(scalp):
     assert region_of(right, scalp, (0.037, -0.021, 0.058)).angle_deg == (45, 45)
 
 
+def tilted_by(pose, degrees):
+    matrix = pose.matrix.copy()
+    matrix[:3, :3] = Rotation.from_rotvec(np.deg2rad(degrees) * matrix[:3, 0]).as_matrix() @ matrix[:3, :3]
+    return Pose(matrix)
+
+
+def outliers(scalp):
+    """Poses that no region can hold, by what is wrong with them."""
+    middle = grid_poses(scalp, KNOB, n=1)[0]
+    return {
+        "casing": middle.raised(-0.006),
+        "distance_mm": middle.raised(0.11),
+        "tilt_deg": tilted_by(middle.raised(0.06), 60),
+        "radius_mm": tangential_pose(scalp, (RADIUS, 0, 0), 0, 0.004, True),
+    }
+
+
+def test_poses_that_no_region_can_hold_are_left_out_of_it(scalp):
+    grid = grid_poses(scalp, KNOB, n=3)
+    strange = list(outliers(scalp).values())
+    region = region_of(grid, scalp, KNOB)
+    assert region_of([strange[0], *grid, *strange[1:]], scalp, KNOB) == region
+    assert region_of(grid[:4] + strange, scalp, KNOB).tilt_deg == 0, "half of them is enough"
+    assert region.contains(grid + strange, scalp).tolist() == 9 * [True] + 4 * [False]
+
+
+@pytest.mark.parametrize(
+    ("fault", "message"),
+    [
+        ("casing", r"the casing of 3 of 5 poses cuts the scalp, by up to 2\.0 mm.*solver kind direct"),
+        ("distance_mm", r"distance_mm is up to 115, and beyond 100, the most that it may be, for 3 of 5 poses.*direct"),
+        ("tilt_deg", r"tilt_deg is 60, and over 45 for 3 of 5 poses; it must be 0 to 45.*stands on its edge.*direct"),
+        ("radius_mm", r"radius_mm is 1\d[05], but must be over 0 and at most 80, and 3 of 5 poses lie farther away\."),
+    ],
+)
+def test_a_region_of_fewer_than_half_of_the_poses_is_refused(scalp, fault, message):
+    strange, grid = outliers(scalp), grid_poses(scalp, KNOB, n=3)
+    with pytest.raises(PoseError, match=f"^region of coil poses: {message}"):
+        region_of([strange[fault]] * 3 + grid[:2], scalp, KNOB)
+    if fault != "casing":
+        with pytest.raises(PoseError, match=r"3 of 6 poses.* 1 more fit in no region either\.$"):
+            region_of([strange[fault]] * 3 + [strange["casing"], *grid[:2]], scalp, KNOB)
+
+
 def test_plain_values_make_the_region_again():
     values = REGION.as_dict()
     assert values["centre_m"] == list(KNOB)
@@ -224,6 +295,8 @@ def test_a_region_that_reaches_into_the_head_is_refused(scalp):
         region_of(low, scalp, KNOB)
     with pytest.raises(PoseError, match="there is no pose"):
         region_of([], scalp, KNOB)
+    with pytest.raises(PoseError, match=r"Raise the lower distance_mm, now 4, or make tilt_deg, now 10, smaller"):
+        REGION.draw(scalp, 5, 1, coil=into, slack=True)
 
 
 def test_a_region_around_the_head_or_over_the_face_is_refused(scalp):

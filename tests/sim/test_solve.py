@@ -7,9 +7,10 @@ import threadpoolctl
 from motorsweep.errors import ConfigError, ConvergenceError, InputError
 from motorsweep.sim.coil import load_coil
 from motorsweep.sim.head import Head, load_head
-from motorsweep.sim.linear import DirectSolver, IterativeSolver, choose_solver
+from motorsweep.sim.linear import DirectSolver, IterativeSolver
 from motorsweep.sim.pose import Pose
 from motorsweep.sim.solve import FieldSolver, SolverConfig
+from motorsweep.sim.solver_memory import choose_solver
 from motorsweep.sim.sphere_field import sphere_field
 from motorsweep.sim.sphere_mesh import layered_sphere
 from motorsweep.sim.volume import VolumeGrid
@@ -262,6 +263,25 @@ def test_solver_is_chosen_by_memory_and_unknown_kinds_are_refused():
     for wrong in ({"margin_m": float("nan")}, {"margin_m": -1e-3}, {"rtol": 0.0}, {"rtol": 1e3}):
         with pytest.raises(ConfigError, match="cannot be used; give a length from 0, and a number between 0 and 1"):
             SolverConfig(**wrong)
+
+
+@pytest.mark.parametrize("tolerance", [0.0, 9e-6, 0.11, -1e-3, float("nan"), float("inf")])
+def test_a_tolerance_of_modes_that_means_nothing_is_refused(tolerance):
+    with pytest.raises(ConfigError, match=rf"a tolerance of {tolerance} for fields by modes cannot be used; give"):
+        SolverConfig(kind="modes", tolerance=tolerance)
+    assert [SolverConfig(tolerance=good).tolerance for good in (1e-5, 0.1)] == [1e-5, 0.1]
+
+
+def test_modes_are_not_made_by_several_ranks(sphere_head):
+    class Ranks:
+        """What is asked of a communicator before anything is shared."""
+
+        @staticmethod
+        def Get_size():
+            return 3
+
+    with pytest.raises(ConfigError, match="kind modes is of one process, but 3 ranks share this head; choose auto"):
+        FieldSolver(sphere_head, COIL, SolverConfig(kind="modes"), region=REGION, comm=Ranks)
 
 
 def test_both_solvers_meet_a_known_solution():

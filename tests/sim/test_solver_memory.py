@@ -3,16 +3,31 @@
 import os
 import subprocess
 import sys
+import tracemalloc
 from pathlib import Path
 
 import numpy as np
+import psutil
 import pytest
 from motorsweep.errors import InputError
+from motorsweep.sim import basis as making
+from motorsweep.sim.basis import make_basis
 from motorsweep.sim.coil import load_coil
 from motorsweep.sim.linear import FactorMemoryError, _petsc
 from motorsweep.sim.pose import Pose
+from motorsweep.sim.pose_region import PoseRegion
+from motorsweep.sim.scalp import Scalp
 from motorsweep.sim.solve import FieldSolver, SolverConfig
-from motorsweep.sim.solver_memory import block_size, choose_solver, factor_bytes, pose_bytes, process_bytes
+from motorsweep.sim.solver_memory import (
+    basis_bytes,
+    block_size,
+    choose_solver,
+    factor_bytes,
+    free_bytes,
+    machine_bytes,
+    pose_bytes,
+    process_bytes,
+)
 from motorsweep.sim.sphere_mesh import layered_sphere
 from motorsweep.sim.volume import VolumeGrid
 
@@ -57,6 +72,67 @@ def test_blocks_are_as_large_as_memory_holds():
         assert block == 64 or taken + pose_bytes(NY_HEAD[0]) > 0.9 * memory
     assert block_size(*NY_HEAD, "direct", 9e9, voxels=128**3) < 6
     assert process_bytes(*NY_HEAD, "direct") - process_bytes(*NY_HEAD, "iterative") >= factor_bytes(*NY_HEAD)
+
+
+WHOLE = psutil.virtual_memory().total
+GROUPS = {
+    "version 2, its own": ("0::/job/step\n", {"job/step/memory.max": "3000000\n", "memory.max": "max\n"}, 3_000_000),
+    "version 2, one above": (
+        "0::/job/step\n",
+        {"job/step/memory.max": "max\n", "job/memory.max": "4000000"},
+        4_000_000,
+    ),
+    "version 2, the least": ("0::/job/step\n", {"job/step/memory.max": "9000000", "job/memory.max": "40000"}, 40_000),
+    "version 1": ("4:memory:/a\n3:cpu:/\n0::/\n", {"memory/a/memory.limit_in_bytes": "5000000"}, 5_000_000),
+    "version 1, seen as the top": ("4:memory:/docker/f00\n", {"memory/memory.limit_in_bytes": "6000000"}, 6_000_000),
+    "version 1, no limit": ("4:memory:/a\n", {"memory/a/memory.limit_in_bytes": "9223372036854771712"}, WHOLE),
+    "another group's": (
+        "0::/job\n3:cpu:/other\n",
+        {"other/memory.max": "1", "memory/other/memory.limit_in_bytes": "1"},
+        WHOLE,
+    ),
+    "no limit": ("0::/job\n", {"job/memory.max": "max\n"}, WHOLE),
+    "damaged": ("0::/job\n", {"job/memory.max": ""}, WHOLE),
+}
+
+
+@pytest.mark.parametrize("own, files, expected", GROUPS.values(), ids=GROUPS)
+def test_a_container_has_the_memory_of_its_control_groups(own, files, expected, tmp_path):
+    for name, text in {
+        "proc/self/cgroup": own,
+        **{f"sys/fs/cgroup/{name}": text for name, text in files.items()},
+    }.items():
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(text)
+    assert machine_bytes(tmp_path) == expected
+
+
+def test_a_machine_without_control_groups_has_all_its_memory(tmp_path):
+    assert machine_bytes(tmp_path) == WHOLE
+    assert 0 < free_bytes() <= machine_bytes() <= WHOLE
+
+
+def test_what_the_making_of_a_basis_takes_is_foreseen(monkeypatch):
+    """Beside the solver and its blocks; the peak is where modes are found, since this head has few unknowns."""
+    for name, value in {"TRAINING": 40, "ADDED": 20, "MOST": 60, "HELD_OUT": 5, "FITTED": 30}.items():
+        monkeypatch.setattr(making, name, value)
+    grid, head = VolumeGrid((0, 0, 0.06), 2e-3, 32), layered_sphere(1)
+    solver = FieldSolver(head, COIL, SolverConfig(kind="direct", block=2), region=grid)
+    solver.volumes(grid, [pose(0)])
+    region = PoseRegion((0, 0, 0.095), 0.01, (-20, 20), (0.004, 0.006), 0, True)
+    tracemalloc.start()
+    try:
+        basis = make_basis(solver, grid, region, 1e-2, Scalp.of(head))
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    solved, told = len(basis.singular_values) + len(basis.heldout_errors), len(basis.brain)
+    expected = basis_bytes(solver.space.size, len(basis.voxels), solved, told) + 2 * pose_bytes(
+        solver.space.size, 32**3
+    )
+    assert 0.6 * expected < peak < 1.1 * expected, f"{peak / 1e6} MB, expected {expected / 1e6}"
+    # and where there are many unknowns, the functionals count
+    assert basis_bytes(10**8, 1000, 300, 150) == pytest.approx(150 * 10**8 * 12, rel=1e-2)
 
 
 def test_a_pose_or_two_are_not_charged_for_a_factor():

@@ -9,7 +9,15 @@ import xarray as xr
 import zarr
 from motorsweep.errors import InputError, StoreError
 from motorsweep.zarr_store import bases
-from motorsweep.zarr_store.bases import basis_id, basis_path, check_bases_folder, open_basis, read_basis, write_basis
+from motorsweep.zarr_store.bases import (
+    basis_id,
+    basis_path,
+    basis_spec_of,
+    check_bases_folder,
+    open_basis,
+    read_basis,
+    write_basis,
+)
 from motorsweep.zarr_store.ids import content_id
 
 SPEC = {
@@ -58,7 +66,7 @@ def test_a_basis_comes_back_as_it_was(folder):
     for name, array in arrays.items():
         assert held[name].dtype == array.dtype
         np.testing.assert_array_equal(held[name], array)
-    assert basis_id(path) == made
+    assert basis_id(path) == made and basis_spec_of(path) == SPEC
     assert sorted(each.name for each in folder.iterdir()) == [path.name]
 
 
@@ -180,6 +188,12 @@ def in_array(name, **values):
     return lambda path: edit_metadata(path, change)
 
 
+def in_tiny_chunks(path):
+    """A thousand million files, says its metadata; nobody may look for them."""
+    in_array("fields", shape=[10**9, 50, 3])(path)
+    edit_metadata(path, lambda metadata: metadata["attributes"]["arrays"].update(fields=[10**9, 50, 3]))
+
+
 def in_root(change):
     return lambda path: edit_metadata(path, lambda metadata: change(metadata["attributes"]))
 
@@ -216,6 +230,8 @@ def write_nan(path):
         (in_root(lambda attrs: attrs["arrays"].update(weights=[6, 20])), r"weights has the shape \(6, 21\)"),
         (in_root(lambda attrs: attrs["spec"].update(tolerance=0.1)), "does not fit its id"),
         (in_root(lambda attrs: attrs.pop("spec")), "does not fit its id"),
+        (in_tiny_chunks, "fields is in 250000000 pieces"),
+        (lambda path: os.remove(path / "zarr.json"), "its zarr.json is missing"),
         (in_array("fields", shape=[10**9, 50, 3]), r"fields has the shape \(1000000000, 50, 3\)"),
     ],
 )
@@ -235,6 +251,18 @@ def test_what_is_no_basis_is_refused(folder):
     (path / "zarr.json").write_text("{}")
     with pytest.raises(StoreError, match="its metadata cannot be read"):
         read_basis(path)
+
+
+def test_half_a_basis_is_damaged_for_whoever_opens_it(folder):
+    write_basis(folder, some_arrays(), SPEC)
+    path = basis_path(folder, SPEC)
+    in_array("fields", shape=[4, 49, 3])(path)
+    with pytest.raises(StoreError, match=r"damaged \(.*conflicting sizes.*Delete that folder"):
+        open_basis(path)
+    (path / "zarr.json").unlink()
+    for read in (basis_id, basis_spec_of, open_basis):
+        with pytest.raises(StoreError, match=r"its zarr\.json is missing.*Delete that folder"):
+            read(path)
 
 
 @pytest.mark.parametrize(
