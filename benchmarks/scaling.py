@@ -3,7 +3,7 @@
 Run as ``python benchmarks/scaling.py``, or with one of ``poses nodes``; ``--quick`` is a trial of two minutes on
 spheres. Every figure comes from a process of its own, so that the peaks of memory are honest; they count from the
 set-up on, the head and the libraries included. Poses are counted from the matrix to |E| in Zarr; set-up includes
-a first pose, which compiles. The usual recipe takes poses one by one, the iterative solver eight, the others 64.
+a first pose, which compiles. The usual recipe takes poses one by one, the iterative solver four, the others 64.
 
 ``poses``: one head, 10 to 10 000 poses, by each solver and by the usual recipe (see usual_recipe.py). What would take
 longer than ``--budget`` seconds is projected from the median of the poses that were run, and marked with "~".
@@ -37,7 +37,7 @@ from motorsweep.sim.solver_memory import factor_bytes
 from motorsweep.sim.sphere_mesh import layered_sphere, refined_sphere
 from ways import coil_of, head_of, over_cortex, store, usual, write
 
-BLOCKS = {"usual": 1, "iterative": 8}  # poses at a time; others 64
+BLOCKS = {"usual": 1, "iterative": 4}  # poses at a time; others 64
 BATCH = 128
 TOLERANCE = 1e-3  # of the modes
 COUNTS = (10, 100, 1000, 10_000)

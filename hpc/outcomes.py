@@ -10,7 +10,9 @@ import resource
 import sys
 import time
 import traceback as tracebacks
+from contextlib import suppress
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from ..errors import ConfigError, ConvergenceError, InputError, MissingPackageError, MotorsweepError, StoreError
 from ..zarr_store.atomic import is_disk_full
@@ -141,6 +143,11 @@ def disk_full_error(doing: str, error: BaseException) -> DiskFullError:
 
 def peak_memory_bytes() -> int:
     """Return the highest resident memory of this process so far, in bytes."""
+    with suppress(OSError):
+        # Not getrusage on Linux: there a process begins with the peak of the one that started it.
+        for line in Path("/proc/self/status").read_text().splitlines():
+            if line.startswith("VmHWM:"):
+                return int(line.split()[1]) * 1024
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak if sys.platform == "darwin" else peak * 1024  # Linux counts in KiB, macOS in bytes
 

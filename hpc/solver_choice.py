@@ -12,11 +12,14 @@ from pathlib import Path
 from ..errors import InputError
 from ..sim.pose import read_markers, unique_poses
 
-EXACT_SECONDS, MODES_SECONDS = 0.3, 0.01
-"""Of one pose, its volume included."""
+EXACT_SECONDS, MODES_SECONDS = 0.3, 0.008
+"""Core-seconds of one pose, its volume included, at 617 k unknowns (docs/performance.md)."""
 
-BASIS_POSES, BASIS_ADJOINTS, ADJOINT_SHARE = 300, 150, 0.5
-"""A basis: its exact solves (training and held out) and its adjoint solves, each that share of a pose."""
+BASIS_SHARE = 600
+"""A basis over an exact pose: 93 s of two cores at 617 k unknowns."""
+
+BASIS_POSES, BASIS_ADJOINTS = 300, 150
+"""Fields and functionals that the making of a basis holds at once, with a reserve."""
 
 EARNED_FROM = 2
 """An approximation must earn its place: modes are taken from so many times the break-even, where half the time goes."""
@@ -41,14 +44,14 @@ class MethodChoice:
 
 
 def basis_seconds(exact_seconds: float = EXACT_SECONDS) -> float:
-    """Estimate the seconds that a basis takes, from those of an exact pose.
+    """Estimate the core-seconds that a basis takes, from those of an exact pose.
 
     Examples
     --------
     >>> basis_seconds(0.3)
-    112.5
+    180.0
     """
-    return (BASIS_POSES + ADJOINT_SHARE * BASIS_ADJOINTS) * exact_seconds
+    return BASIS_SHARE * exact_seconds
 
 
 def break_even_poses() -> int:
@@ -57,7 +60,7 @@ def break_even_poses() -> int:
     Examples
     --------
     >>> break_even_poses()
-    388
+    617
     """
     return math.ceil(basis_seconds() / (EXACT_SECONDS - MODES_SECONDS))
 

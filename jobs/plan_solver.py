@@ -32,7 +32,7 @@ class SolverPlan:
     break_even_poses : int
         Poses from which a basis of modes has paid for itself.
     pose_seconds, basis_seconds : float
-        Estimated or measured; a basis that is given, or none, costs nothing.
+        Core-seconds, estimated or measured; a basis that is given, or none, costs nothing.
     factor_seconds : float or None
         Of each worker; None where it is not known yet.
     memory_gb : float or None
@@ -64,7 +64,9 @@ class SolverPlan:
             parts.append(f"factor {self.factor_seconds:.0f} s a worker")
         if self.basis_seconds:
             memory = "" if self.basis_memory_gb is None else f" and {self.basis_memory_gb:.1f} GB"
-            parts.append(f"basis {self.basis_seconds:.0f} s{memory}, unless one is found; kept for every study like it")
+            parts.append(
+                f"basis {self.basis_seconds / 60:.1f} core-minutes{memory}, unless one is found; kept for every study like it"
+            )
         if self.memory_gb is not None:
             parts.append(f"{self.memory_gb:.1f} GB a worker")
         return lines + ([f"          set-up: {', '.join(parts)}"] if parts else [])
@@ -85,7 +87,7 @@ def plan_solver(study, config):
     Examples
     --------
     >>> print("\n".join(plan_solver(study, config).lines()))                      # doctest: +SKIP
-    solver    exact: 96 poses are fewer than the 776 from which a basis saves half of the time; a basis pays ...
+    solver    exact: 96 poses are fewer than the 1234 from which a basis saves half of the time; a basis pays ...
     """
     choice, exact_seconds = resolved_method(config), _seconds_of_exact_poses(study)
     modes = choice.method == "modes"

@@ -191,12 +191,15 @@ class Basis:
         ndarray (p, n, n, n) float32, V/m; zero outside the head
         """
         norms = np.zeros((len(coefficients), self.grid.n**3), np.float32)
-        _norms(self._sums(coefficients), self.voxels, norms)
+        for start in range(0, len(self.voxels), _VOXELS):
+            part = slice(start, start + _VOXELS)
+            _norms(self._sums(coefficients, part), self.voxels[part], norms)
         return norms.reshape(-1, *self.grid.shape)
 
-    def _sums(self, coefficients):
+    def _sums(self, coefficients, part=slice(None)):
         used = np.ascontiguousarray(coefficients[:, : self.rank], dtype=np.float32)
-        return (used @ self.fields.reshape(self.rank, -1)).reshape(len(used), *self.fields.shape[1:])
+        columns = slice(part.start and 3 * part.start, part.stop and 3 * part.stop)
+        return (used @ self.fields.reshape(self.rank, -1)[:, columns]).reshape(len(used), len(self.voxels[part]), 3)
 
 
 def estimate(coefficients, brain, rank, scale=1.0, floor=0.0):
@@ -245,9 +248,13 @@ def _misfit(basis):
     return ""
 
 
-@numba.njit(parallel=True, cache=True)
+_VOXELS = 2048  # of which sums stay in the cache until their norms are taken
+
+
+# Not parallel: numba's threads and those of BLAS would wait for each other at every part.
+@numba.njit(cache=True)
 def _norms(sums, voxels, norms):
-    for pose in numba.prange(len(sums)):
+    for pose in range(len(sums)):
         for i in range(len(voxels)):
             x, y, z = sums[pose, i]
             norms[pose, voxels[i]] = np.sqrt(x * x + y * y + z * z)

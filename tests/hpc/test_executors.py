@@ -357,3 +357,11 @@ def test_limited_threads_come_back():
 def test_config_is_checked(settings, message):
     with pytest.raises(ConfigError, match=message):
         ExecutorConfig(**settings)
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="/proc is Linux's")
+def test_peak_memory_is_that_of_the_process_and_not_of_the_one_that_started_it():
+    ballast = np.ones(10**8)
+    line = "from motorsweep.hpc.outcomes import peak_memory_bytes; print(peak_memory_bytes())"
+    told = subprocess.run([sys.executable, "-c", line], capture_output=True, text=True, check=True).stdout
+    assert ballast.all() and 10 * 2**20 < int(told) < 600 * 2**20

@@ -45,15 +45,15 @@ def test_break_even_is_where_the_seconds_are_equal():
     assert modes(solver_choice.EARNED_FROM * even) == pytest.approx(
         exact(solver_choice.EARNED_FROM * even) / 2, rel=0.05
     )
-    assert (even, basis_seconds()) == (388, 112.5)
+    assert (even, basis_seconds()) == (617, 180.0)
 
 
 @pytest.mark.parametrize(
     ("text", "method", "reason"),
     [
-        ("[poses]\ngrid = 3\nrandom = 1", "exact", "10 poses are fewer than the 776"),
-        ("[poses]\nrandom = 726", "exact", "775 poses are fewer than the 776"),
-        ("[poses]\nrandom = 727", "modes", "776 poses reach the 776 from which a basis saves half of the time"),
+        ("[poses]\ngrid = 3\nrandom = 1", "exact", "10 poses are fewer than the 1234"),
+        ("[poses]\nrandom = 1184", "exact", "1233 poses are fewer than the 1234"),
+        ("[poses]\nrandom = 1185", "modes", "1234 poses reach the 1234 from which a basis saves half of the time"),
         ("[poses]\nrandom = 5000\n[solver]\nkind = 'direct'", "exact", "asked for"),
         ("[poses]\nrandom = 5000\n[solver]\nkind = 'iterative'", "exact", "asked for"),
         ("[poses]\ngrid = 1\n[solver]\nkind = 'modes'", "modes", "asked for"),
@@ -64,7 +64,7 @@ def test_modes_must_earn_their_place(study, text, method, reason):
     choice = resolved_method(study(text))
     assert choice.method == method
     assert choice.reason.startswith(reason)
-    assert choice.break_even == 388
+    assert choice.break_even == 617
 
 
 def test_poses_of_a_file_are_counted_once_each(study, tmp_path):

@@ -228,9 +228,9 @@ def test_a_plan_says_by_modes_and_why_and_ten_poses_pay_for_no_basis(first, plac
     plan = command("plan", "first.toml", folder=place).stdout
     assert "solver    modes: asked for" in plan and "basis" not in plan.partition("set-up:")[2].partition("\n")[0]
     fresh = command("plan", write_study(place, "planned", random=1991, kind="auto"), folder=place).stdout
-    assert "solver    modes: 2000 poses reach the 776" in fresh and "set-up: basis " in fresh
+    assert "solver    modes: 2000 poses reach the 1234" in fresh and "set-up: basis " in fresh
     ten = command("plan", write_study(place, "ten", random=1, kind="auto"), folder=place).stdout
-    assert "10 poses are fewer than the 776" in ten and "set-up: basis" not in ten
+    assert "10 poses are fewer than the 1234" in ten and "set-up: basis" not in ten
 
 
 @pytest.mark.slow
@@ -244,11 +244,11 @@ def test_ten_poses_are_solved_without_a_basis(first, place, command):
 
 @pytest.mark.slow
 def test_where_no_basis_can_be_made_auto_solves_all_and_says_why(place, command):
-    file = write_study(place, "no_basis", random=780, kind="auto", shard=32, solver=REGION.format([6.0, 9.0]))
+    file = write_study(place, "no_basis", random=1230, kind="auto", shard=32, solver=REGION.format([6.0, 9.0]))
     done = command("simulate", file, folder=place)
     said = " ".join(done.stderr.split())
     assert "no basis of modes for these poses, so that all are solved exactly: " in said
-    assert "none of the study's 789 poses lies in [solver.region]" in said
+    assert "none of the study's 1239 poses lies in [solver.region]" in said
     assert (open_volumes(place / "studies/no_basis")["method"] == int(Method.DIRECT)).all()
 
 

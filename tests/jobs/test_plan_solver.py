@@ -36,19 +36,22 @@ def test_ten_poses_are_not_charged_for_a_basis(study):
     assert (plan.method, plan.kind, plan.basis_seconds) == ("exact", "", 0.0)
     assert (plan.factor_seconds, plan.memory_gb) == (None, None)
     assert plan.lines() == [
-        "solver    exact: 10 poses are fewer than the 776 from which a basis saves half of the time; a basis pays off "
-        "at 388"
+        "solver    exact: 10 poses are fewer than the 1234 from which a basis saves half of the time; a basis pays off "
+        "at 617"
     ]
 
 
 def test_thousands_of_poses_are_told_what_the_basis_takes(study):
     folder, config = study("[poses]\nrandom = 1951")
     plan = plan_solver(folder, config)
-    assert (plan.method, plan.basis_seconds, plan.pose_seconds) == ("modes", 112.5, 0.01)
-    assert plan.lines()[-1] == "          set-up: basis 112 s, unless one is found; kept for every study like it"
+    assert (plan.method, plan.basis_seconds, plan.pose_seconds) == ("modes", 180.0, 0.008)
+    assert (
+        plan.lines()[-1]
+        == "          set-up: basis 3.0 core-minutes, unless one is found; kept for every study like it"
+    )
     simulate = make_plan(config).stages[0]
     assert simulate.pending == 2000
-    assert simulate.core_hours == pytest.approx((2000 * 0.01 + 112.5) / 3600)
+    assert simulate.core_hours == pytest.approx((2000 * 0.008 + 180) / 3600)
     assert make_plan(config).as_dict()["solver"]["method"] == "modes"
     assert any(line.startswith("solver    modes: ") for line in make_plan(config).lines())
 
@@ -81,7 +84,7 @@ def test_sizes_and_seconds_come_from_the_store_where_there_is_one(finished):
     assert 0 < plan.pose_seconds < 5
     modes = plan_solver(folder, replace(config, solver=replace(config.solver, kind="modes")))
     assert (modes.method, modes.kind) == ("modes", "direct")
-    assert modes.basis_seconds == pytest.approx(375 * plan.pose_seconds)
+    assert modes.basis_seconds == pytest.approx(600 * plan.pose_seconds)
 
 
 def test_memory_to_make_a_basis_is_told_until_there_is_one(study, tmp_path, monkeypatch):
@@ -92,7 +95,7 @@ def test_memory_to_make_a_basis_is_told_until_there_is_one(study, tmp_path, monk
     # factor and operators 3.5 + 1.4, fields and modes 2.8, a block 1.3
     assert plan.basis_memory_gb == pytest.approx(9.5, abs=0.5)
     assert plan.basis_memory_gb > plan.memory_gb
-    assert f"basis 112 s and {plan.basis_memory_gb:.1f} GB, unless one is found; kept" in plan.lines()[-1]
+    assert f"basis 3.0 core-minutes and {plan.basis_memory_gb:.1f} GB, unless one is found; kept" in plan.lines()[-1]
     folder.basis.write_text(f'{{"path": "{tmp_path}"}}')
     found = plan_solver(folder, config)
     assert (found.basis_memory_gb, found.basis_seconds) == (None, 0.0)
