@@ -64,9 +64,8 @@ class SolverPlan:
             parts.append(f"factor {self.factor_seconds:.0f} s a worker")
         if self.basis_seconds:
             memory = "" if self.basis_memory_gb is None else f" and {self.basis_memory_gb:.1f} GB"
-            parts.append(
-                f"basis {self.basis_seconds / 60:.1f} core-minutes{memory}, unless one is found; kept for every study like it"
-            )
+            minutes = f"{self.basis_seconds / 60:.1f} core-minutes"
+            parts.append(f"basis {minutes}{memory}, unless one is found; kept for every study like it")
         if self.memory_gb is not None:
             parts.append(f"{self.memory_gb:.1f} GB a worker")
         return lines + ([f"          set-up: {', '.join(parts)}"] if parts else [])
