@@ -128,6 +128,9 @@ def nodes(arguments):
                 found = usual if kind == "usual" else ask(arguments, kind=kind, order=order, **common)
                 if told(f"{name}, order {order}", found):
                     rows.append((found["nodes"], name, order, found, usual))
+                    pose = np.median(found["seconds"])
+                    told_now = f"{found['kind']}, order {order}: set-up {found['setup_s']:.0f} s, {pose:.3g} s a pose"
+                    print(f"  {told_now}, {found['peak_gb']:.1f} GB", file=sys.stderr, flush=True)
                     reasons.append(f"{name}, order {order}: {found['kind']}, {found['reason']}")
             Path(path).unlink()
     titles = ("head", "nodes", "elements", "unknowns", "solver", "set-up, s", "s a pose, median (quartiles)")

@@ -104,7 +104,7 @@ def test_fields_by_modes_have_ids_of_their_own(study, tmp_path):
     }
     assert elsewhere == modes  # where a basis lies changes no field
     assert len({content_id(spec) for spec in (modes, coarse, given)}) == 3
-    many = "[poses]\nrandom = 900\n"
+    many = "[poses]\nrandom = 1900\n"
     assert volumes_spec(study(many)) == volumes_spec(study(many + "[solver]\nkind = 'modes'"))
 
 
