@@ -11,7 +11,7 @@ from ..hpc.executors import count_of, limited_threads
 from ..hpc.progress import Progress
 from ..hpc.simulate import shard_tasks, solve_shard, write_failed_shard
 from ..hpc.solver_choice import resolved_method
-from ..hpc.study_solver import memory_per_worker_gb, study_solver
+from ..hpc.study_solver import head_sizes, memory_per_worker_gb, study_solver
 from ..zarr_store.bases import open_basis
 from ..zarr_store.schema import Method, Status
 from ..zarr_store.shards import pending_shards
@@ -45,8 +45,7 @@ class Simulation:
     def __init__(self, study, config, events, options, farm, say):
         self.study, self.config, self.events, self.options = study, config, events, options
         self._farm, self._say, self._told = farm, say, set()
-        notes = open_volumes(study).attrs["notes"]
-        self.sizes = int(notes["unknowns"]), int(notes["head_nodes"])
+        self.sizes = head_sizes(open_volumes(study))
         self.solver = study_solver(config, *self.sizes)
         self.by_modes = resolved_method(config)
 

@@ -176,7 +176,8 @@ class Basis:
         ndarray (p, n, n, n, 3) float32, V/m; zero outside the head
         """
         volumes = np.zeros((len(coefficients), self.grid.n**3, 3), np.float32)
-        volumes[:, self.voxels] = self._sums(coefficients)
+        sums = self._used(coefficients) @ self.fields.reshape(self.rank, -1)
+        volumes[:, self.voxels] = sums.reshape(len(sums), len(self.voxels), 3)
         return volumes.reshape(-1, *self.grid.shape, 3)
 
     def norms(self, coefficients):
@@ -191,15 +192,16 @@ class Basis:
         ndarray (p, n, n, n) float32, V/m; zero outside the head
         """
         norms = np.zeros((len(coefficients), self.grid.n**3), np.float32)
+        used, modes = self._used(coefficients), self.fields.reshape(self.rank, -1)
         for start in range(0, len(self.voxels), _VOXELS):
-            part = slice(start, start + _VOXELS)
-            _norms(self._sums(coefficients, part), self.voxels[part], norms)
+            voxels = self.voxels[start : start + _VOXELS]
+            sums = used @ modes[:, 3 * start : 3 * (start + _VOXELS)]
+            _norms(sums.reshape(len(used), len(voxels), 3), voxels, norms)
         return norms.reshape(-1, *self.grid.shape)
 
-    def _sums(self, coefficients, part=slice(None)):
-        used = np.ascontiguousarray(coefficients[:, : self.rank], dtype=np.float32)
-        columns = slice(part.start and 3 * part.start, part.stop and 3 * part.stop)
-        return (used @ self.fields.reshape(self.rank, -1)[:, columns]).reshape(len(used), len(self.voxels[part]), 3)
+    def _used(self, coefficients):
+        """Coefficients of the modes that are summed, as BLAS takes them."""
+        return np.ascontiguousarray(coefficients[:, : self.rank], dtype=np.float32)
 
 
 def estimate(coefficients, brain, rank, scale=1.0, floor=0.0):
