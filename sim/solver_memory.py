@@ -14,6 +14,11 @@ LARGEST_BLOCK = 64
 """Poses in a block at most. MUMPS reads its factor once for a block: measured on 617 k unknowns, a pose takes 0.12 s in
 blocks of 16, 0.10 s of 32, 0.08 s of 64 and 0.075 s of 128."""
 
+SMALL_BLOCK = 8
+"""Poses that a factor must leave room for. A pose of 1.2 million unknowns took 27 s without a factor."""
+
+_SHARE = 0.9  # of the memory that is counted on, as the estimates are within a tenth of what was measured
+
 # Numbers that a pose of a block holds at its two peaks, times unknowns and times voxels. Solving: dA/dt (3), right-hand
 # sides, solution, what MUMPS or the checks take (together 6.5 to 7.5 by resident memory, at 337 k and 39 k unknowns),
 # and the float32 result. Sampling: dA/dt, potentials twice, and the field with its parts and its result; these are
@@ -103,10 +108,11 @@ def choose_solver(n_unknowns, n_nodes, memory_bytes=None, n_poses=None):
     if n_poses is not None and n_poses <= FEW_POSES:
         return "iterative", f"a factor does not pay for {n_poses} pose{'s' if n_poses > 1 else ''}"
     memory = free_bytes() if memory_bytes is None else memory_bytes
-    needed = factor_bytes(n_unknowns, n_nodes)
-    if needed < 0.6 * memory:
-        return "direct", f"its factor takes about {needed / 1e9:.1f} GB of {memory / 1e9:.1f}"
-    return "iterative", f"a factor would take about {needed / 1e9:.1f} GB of {memory / 1e9:.1f}"
+    factor = factor_bytes(n_unknowns, n_nodes)
+    needed = process_bytes(n_unknowns, n_nodes, "direct") + SMALL_BLOCK * pose_bytes(n_unknowns)
+    if needed < _SHARE * memory or factor < 0.1 * memory:  # without a small factor, it would take hardly less
+        return "direct", f"its factor takes about {factor / 1e9:.1f} GB of {memory / 1e9:.1f}"
+    return "iterative", f"with a factor it would take about {needed / 1e9:.1f} GB of {memory / 1e9:.1f}"
 
 
 def factor_bytes(n_unknowns, n_nodes):
@@ -141,7 +147,7 @@ def block_size(n_unknowns, n_nodes, kind, memory_bytes=None, voxels=64**3):
     (64, 6)
     """
     memory = machine_bytes() if memory_bytes is None else memory_bytes
-    room = 0.9 * memory - process_bytes(n_unknowns, n_nodes, kind)
+    room = _SHARE * memory - process_bytes(n_unknowns, n_nodes, kind)
     return int(np.clip(room // pose_bytes(n_unknowns, voxels), 1, LARGEST_BLOCK))
 
 
