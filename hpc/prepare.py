@@ -96,7 +96,7 @@ def prepare_volumes(study, config):
         notes = held.attrs.get("notes", {})
     else:
         poses = study_poses(config, head)
-        check_coil_outside(coil, poses, head, from_grid=not config.poses.file)
+        check_coil_outside(coil, poses, head, from_grid=not config.poses.file or "positions" in spec["poses"])
         check_grids_hold_head(coil, poses, head)
         matrices, tissue = np.stack([pose.matrix for pose in poses]), _tissue(head, grid)
         notes = _notes(head, coil, poses, build_space(head, solver.order, grid, solver.margin_mm * 1e-3).size)

@@ -1,4 +1,4 @@
-"""Where the study's coil poses come from: its file of stimuli, or a grid and random poses around the hand knob.
+"""Where the study's coil poses come from: its file of poses or positions, or a grid and random poses.
 
 A navigator writes one pose for each stimulus, and the same one again where the coil did not move. A field is solved
 once for each place; the stimuli keep their own order and count, since the responses refer to them.
@@ -8,7 +8,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from ..errors import InputError
+from ..sim.markers import Target
 from ..sim.pose import grid_poses, random_poses, read_markers, unique_poses
+from ..sim.pose_targets import place_targets
 from .identity import hand_knob_mm
 
 
@@ -18,8 +21,9 @@ class Stimuli:
 
     Parameters
     ----------
-    poses : list of Pose
-        Each place once, in the order of first appearance: what is simulated.
+    poses : list of Pose or Target
+        Each place once, in the order of first appearance: what is simulated. Targets, of a file of positions, become
+        poses on a head.
     pose_of : ndarray (s,) of int
         Place of each stimulus; -1 where the coil was not tracked.
     didt : ndarray (s,)
@@ -42,8 +46,19 @@ def read_stimuli(config):
     Returns
     -------
     Stimuli
+
+    Raises
+    ------
+    InputError
+        Where the file cannot be read, or is to be aligned and holds whole poses.
     """
     markers = read_markers(config.poses.file, config.poses.section or None)
+    whole = not any(isinstance(marker, Target) for marker in markers)
+    if whole and (config.poses.align, config.poses.axes) != ("none", "RAS"):
+        raise InputError(
+            f"reading {config.poses.file}: it holds whole poses, which are taken as they are, in the head's "
+            "coordinates; [poses] align and axes are for positions without orientation. Remove the two keys."
+        )
     tracked = np.array([marker is not None for marker in markers])
     poses, index = unique_poses(marker for marker in markers if marker is not None)
     pose_of = np.full(len(markers), -1)
@@ -65,10 +80,15 @@ def study_poses(config, head):
     list of Pose
         No two alike.
     """
-    if config.poses.file:
-        return read_stimuli(config).poses
     knob, table = np.array(hand_knob_mm(config)) * 1e-3, config.poses
     gap = table.distance_mm * 1e-3
+    if table.file:
+        places = read_stimuli(config).poses
+        if not isinstance(places[0], Target):
+            return places
+        centre = None if table.align_centre_mm is None else np.array(table.align_centre_mm) * 1e-3
+        how = {"align": table.align, "axes": table.axes, "centre_m": centre}
+        return place_targets(head, places, knob, table.angle_deg, gap, **how)
     poses = []
     if table.grid:
         poses += grid_poses(head, knob, table.grid, table.spacing_mm * 1e-3, table.angle_deg, gap)

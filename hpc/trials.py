@@ -11,6 +11,7 @@ import numpy as np
 import xarray as xr
 
 from ..errors import InputError
+from ..sim.map_alignment import ALIGNMENTS
 from ..sim.response_files import read_responses
 from ..sim.responses import ResponseModel, calibrate, plant, simulate_responses
 from ..sim.tissues import BRAIN_TAGS
@@ -116,6 +117,11 @@ def prepare_trials(study, config):
         slope_v_per_m=float(firing["slope"]),
         left_out_trials=int(dataset.attrs.get("left_out_trials", 0) + dataset.sizes["trial"] - kept.sizes["trial"]),
     )
+    if config.poses.align != "none":
+        kept.attrs["positions"] = (
+            "measured on another head: moved rigidly onto this one, their plane parallel to the scalp and "
+            f"{ALIGNMENTS[config.poses.align]}; the fields are those of this head"
+        )
     write_trials(study, kept)
     return trials_id
 
@@ -205,7 +211,7 @@ def check_responses(config, n_poses):
     -------
     ResponseTable or None
         Its pose numbers are those of the volumes, -1 where the navigator did not see the coil; its dI/dt is the
-        navigator's where the table has none.
+        navigator's where the table has none; where neither has any, its intensity is the study's, if that is one alone.
 
     Raises
     ------
@@ -219,7 +225,7 @@ def check_responses(config, n_poses):
     if stimuli:
         table = _at_stimuli(config, table, stimuli)
     elif table.didt is None and table.intensity_percent_rmt is None:
-        raise _no_intensity(config, "the poses of a grid have no dI/dt")
+        table = _at_one_intensity(config, table, "the poses of a grid have no dI/dt")
     wanted = config.mappers.synergies
     if wanted > len(table.muscles) and set(config.mappers.connections) & {"synergy", "both"}:
         raise InputError(
@@ -227,6 +233,18 @@ def check_responses(config, n_poses):
             "synergy groups muscles, so there cannot be more of them. Lower synergies, or leave out synergy and both."
         )
     return table
+
+
+def count_trials(config, n_poses):
+    """Trials that the study will have, if no pose fails; reads the user's responses where there are any.
+
+    Raises
+    ------
+    InputError
+        If the file cannot be used with these poses.
+    """
+    table = check_responses(config, n_poses)
+    return sum(config.stimulation.trials) if table is None else int((table.pose_index >= 0).sum())
 
 
 def _at_stimuli(config, table, stimuli):
@@ -238,27 +256,30 @@ def _at_stimuli(config, table, stimuli):
             f"{config.responses.file}: all {len(markers)} trials belong to markers of {config.poses.file} that have no "
             "pose, so there is nothing to learn from. Check the column 'pose' (markers are counted from 0)."
         )
-    didt = table.didt
-    if didt is None and table.intensity_percent_rmt is None:
-        didt = stimuli.didt[markers]
+    table = replace(table, pose_index=stimuli.pose_of[markers])
+    if table.didt is None and table.intensity_percent_rmt is None:
         asked = np.unique(markers[seen])
         unknown = asked[np.isnan(stimuli.didt[asked])]
         if len(unknown):
             named = ", ".join(map(str, unknown[:_NAMED_AT_MOST]))
             more = f" and {len(unknown) - _NAMED_AT_MOST} more" if len(unknown) > _NAMED_AT_MOST else ""
             has, marker = ("have", "markers") if len(unknown) > 1 else ("has", "marker")
-            raise _no_intensity(
-                config,
-                f"{len(unknown)} of {len(asked)} stimuli that are asked for {has} no dI/dt ({marker} {named}{more})",
-            )
-    return replace(table, pose_index=stimuli.pose_of[markers], didt=didt)
+            found = f"{len(unknown)} of {len(asked)} stimuli that are asked for {has} no dI/dt ({marker} {named}{more})"
+            return _at_one_intensity(config, table, found, some=len(unknown) < len(asked))
+        table = replace(table, didt=stimuli.didt[markers])
+    return table
 
 
-def _no_intensity(config, found):
-    return InputError(
-        f"{config.responses.file}: has neither a column didt_a_per_us nor intensity_percent_rmt, and {found}, so the "
-        "field of its trials is not known; add one of the columns, or leave such trials out."
-    )
+def _at_one_intensity(config, table, found, some=False):
+    """The table with the study's one intensity for all trials; refused where some have a dI/dt, or it has several."""
+    intensities = config.stimulation.intensities_percent_rmt
+    if some or len(intensities) > 1:
+        raise InputError(
+            f"{config.responses.file}: has neither a column didt_a_per_us nor intensity_percent_rmt, and {found}, so "
+            "the field of its trials is not known; add one of the columns, leave such trials out, or, if all were "
+            "given at one intensity, name that alone: [stimulation] intensities_percent_rmt = [110]."
+        )
+    return replace(table, intensity_percent_rmt=np.full(len(table.response), float(intensities[0])))
 
 
 def _measured(config, n_poses, rmt):

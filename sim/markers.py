@@ -1,7 +1,8 @@
 """What pose files hold before it is a pose: markers, perhaps in sections, some of them without a position."""
 
 import warnings
-from typing import NamedTuple
+from dataclasses import dataclass, field
+from typing import ClassVar, NamedTuple
 
 import numpy as np
 
@@ -14,6 +15,29 @@ SECTIONS = ("samples", "targets")
 _NAMED_AT_MOST = 20
 
 
+@dataclass(frozen=True)
+class Target:
+    """A place that was stimulated, of which the coil's orientation is not known.
+
+    Targets are equal where place and angle are. `pose_targets.place_targets` lays the coil over them.
+
+    Parameters
+    ----------
+    point_m : tuple of 3 floats
+        The coil's centre, or a place in the cortex under it, m.
+    angle_deg : float or None
+        Angle between handle and midline, where the file has it.
+    number : int
+        Of the row in its file, from 0; rows without a position count too.
+    """
+
+    point_m: tuple
+    angle_deg: float | None = None
+    number: int | None = field(default=None, compare=False)
+    name: ClassVar[str] = ""
+    didt: ClassVar[float | None] = None
+
+
 class Marker(NamedTuple):
     """One entry of a pose file.
 
@@ -22,13 +46,17 @@ class Marker(NamedTuple):
     place : str
         Where in the file, for messages.
     matrix_mm : ndarray (4, 4) or None
-        In the axes of SimNIBS, RAS, mm; None where the marker has no pose.
+        In the axes of SimNIBS, RAS, mm; None where the marker has no pose, or a position alone.
     name : str
         What the navigator calls it.
     didt : float or None
         Rate of change of the coil current, A/s.
     problem : str
         Why it has no pose.
+    point_mm : tuple of 3 floats or None
+        Of a table of positions, in place of a matrix.
+    angle_deg : float or None
+        Beside a position: angle between handle and midline.
     """
 
     place: str
@@ -36,6 +64,13 @@ class Marker(NamedTuple):
     name: str = ""
     didt: float | None = None
     problem: str = ""
+    point_mm: tuple | None = None
+    angle_deg: float | None = None
+
+    @property
+    def tracked(self):
+        """Whether it is known where the coil was."""
+        return self.matrix_mm is not None or self.point_mm is not None
 
 
 class SkippedMarkerWarning(UserWarning):
@@ -70,7 +105,7 @@ def chosen_section(path, found, section):
 
 def warn_of_untracked(path, markers):
     """Tell which markers have no pose, if there are any."""
-    skipped = [i for i, marker in enumerate(markers) if marker.matrix_mm is None]
+    skipped = [i for i, marker in enumerate(markers) if not marker.tracked]
     if not skipped:
         return
     named = ", ".join(map(str, skipped[:_NAMED_AT_MOST]))

@@ -8,9 +8,12 @@ These forms are read:
   left out: x = y × z);
 - SimNIBS matrices (``matsimnibs``, mm): CSV without a header, four rows of four numbers per pose, or MATLAB ``.mat``;
 - text files that Brainsight exports, in NIfTI coordinates (``.txt``, see `brainsight`);
-- trigger and instrument markers of the Localite TMS Navigator (``.xml``, see `localite`).
+- trigger and instrument markers of the Localite TMS Navigator (``.xml``, see `localite`);
+- tables of positions without orientation, ``x_mm,y_mm,z_mm`` (see `position_columns`), which become poses over a head
+  (see `pose_targets`).
 
-CSV may be separated by commas, semicolons or tabs; beside the latter two, numbers may have decimal commas.
+CSV (``.csv``, ``.tsv``) may be separated by commas, semicolons or tabs; beside the latter two, numbers may have decimal
+commas.
 """
 
 import csv
@@ -22,8 +25,9 @@ from ..errors import PoseError
 from .brainsight import read_brainsight
 from .decimals import DECIMAL_COMMA_BESIDE, with_points
 from .localite import read_localite
-from .markers import Marker, warn_of_untracked
+from .markers import Marker, Target, warn_of_untracked
 from .matlab_poses import read_matlab
+from .position_columns import has_positions, position_markers
 from .quotation import quoted
 from .rigid import Pose
 
@@ -52,8 +56,8 @@ def read_poses(path, section=None) -> list[Pose]:
     Raises
     ------
     PoseError
-        Naming file and row, where the file is absent or of an unknown form, a number is missing or not finite, or a
-        matrix is no rigid transform in millimetres.
+        Naming file and row, where the file is absent or of an unknown form, a number is missing or not finite, a
+        matrix is no rigid transform in millimetres, or the file holds positions without orientation.
 
     Warns
     -----
@@ -65,10 +69,16 @@ def read_poses(path, section=None) -> list[Pose]:
     >>> poses = read_poses("grid.csv")                             # doctest: +SKIP
     >>> planned = read_poses("session.txt", section="targets")     # doctest: +SKIP
     """
-    return [pose for pose in read_markers(path, section) if pose is not None]
+    poses = [pose for pose in read_markers(path, section) if pose is not None]
+    if isinstance(poses[0], Target):
+        raise PoseError(
+            f"reading coil poses from {path}: it holds positions without the coil's orientation, which are no poses "
+            "before the coil is laid over a head. Use it as [poses] file of a study, or read_markers and place_targets."
+        )
+    return poses
 
 
-def read_markers(path, section=None) -> list[Pose | None]:
+def read_markers(path, section=None) -> list[Pose | Target | None]:
     """Read a file as `read_poses` does, with a place kept for each marker that has no pose.
 
     Other tables number stimuli as the navigator does, those that it did not see included.
@@ -80,8 +90,9 @@ def read_markers(path, section=None) -> list[Pose | None]:
 
     Returns
     -------
-    list of Pose or None
-        One for each marker of the section; entry i has the number i, or is None where the coil was not tracked.
+    list of Pose, Target or None
+        One for each marker of the section; entry i has the number i, or is None where the coil was not tracked. Targets
+        throughout where the file is a table of positions.
 
     Raises
     ------
@@ -114,7 +125,7 @@ def read_markers(path, section=None) -> list[Pose | None]:
         )
     markers = reader(path, section) if suffix in _SECTIONED else reader(path)
     warn_of_untracked(path, markers)
-    poses = [None if marker.matrix_mm is None else _pose(i, marker, path) for i, marker in enumerate(markers)]
+    poses = [_pose(i, marker, path) if marker.tracked else None for i, marker in enumerate(markers)]
     if not any(poses):
         raise PoseError(f"reading coil poses from {path}: the file holds none. Export the poses again.")
     return poses
@@ -139,7 +150,9 @@ def write_poses(path, poses) -> None:
 
 
 def _pose(number, marker, path):
-    """A pose from a matrix in mm; errors name file and place."""
+    """A pose from a matrix in mm, or a target from a point; errors name file and place."""
+    if marker.point_mm is not None:
+        return Target(tuple(value * 1e-3 for value in marker.point_mm), marker.angle_deg, number=number)
     matrix = np.array(marker.matrix_mm, dtype=np.float64)
     try:
         with np.errstate(over="ignore"):
@@ -160,7 +173,7 @@ def _pose(number, marker, path):
 
 
 def _read_csv(path):
-    """Markers of a table, or of SimNIBS matrices one below the other."""
+    """Markers of a table of poses or positions, or of SimNIBS matrices one below the other."""
     try:
         text = path.read_text(encoding="utf-8-sig")
     except UnicodeDecodeError as error:
@@ -171,7 +184,7 @@ def _read_csv(path):
     first = next((line for line in text.splitlines() if line.strip()), "")
     delimiter = next((mark for mark in ("\t", ";", ",") if mark in first), None)
     rows = [
-        (number, [field.strip() for field in (line.split(delimiter) if delimiter else line.split())])
+        (number, [field.strip(' \t\r"') for field in (line.split(delimiter) if delimiter else line.split())])
         for number, line in enumerate(text.splitlines(), start=1)
         if line.strip(" \t;,")
     ]
@@ -182,6 +195,8 @@ def _read_csv(path):
     if all(_is_number(field) for field in rows[0][1]):
         return _matrix_blocks(path, rows)
     header = [name.lower().replace("center", "centre") for name in rows[0][1]]
+    if not _names_axes(header) and has_positions(header):
+        return position_markers(path, header, rows[1:])
     build = _header_form(path, header)
     return [Marker(f"line {number}", build(_named(path, number, header, fields))) for number, fields in rows[1:]]
 
@@ -215,6 +230,10 @@ def _named(path, number, header, fields):
     return dict(zip([name for name, _ in wanted], _numbers(path, number, [field for _, field in wanted])))
 
 
+def _names_axes(header):
+    return not _KNOWN_COLUMNS.difference(CENTRE_COLUMNS).isdisjoint(header)
+
+
 def _header_form(path, header):
     """The function from a row's named numbers to a matrix in mm that suits the header."""
     if set(MATRIX_COLUMNS) <= set(header):
@@ -224,7 +243,8 @@ def _header_form(path, header):
     raise PoseError(
         f"reading coil poses from {path}, line 1: the header is {', '.join(header)[:200]!r}, from which no pose can "
         f"be made. Name the columns {', '.join(MATRIX_COLUMNS)} (what write_poses writes), or "
-        f"{', '.join(CENTRE_COLUMNS + AXIS_COLUMNS['y'] + AXIS_COLUMNS['z'])}; or give SimNIBS matrices, no header."
+        f"{', '.join(CENTRE_COLUMNS + AXIS_COLUMNS['y'] + AXIS_COLUMNS['z'])}; or x_mm, y_mm, z_mm for positions "
+        "without orientation; or give SimNIBS matrices, no header."
     )
 
 
@@ -251,7 +271,7 @@ def _matrix_blocks(path, rows):
 
 _KNOWN_COLUMNS = {*MATRIX_COLUMNS, *CENTRE_COLUMNS, *(name for names in AXIS_COLUMNS.values() for name in names)}
 
-READERS = {".csv": _read_csv, ".mat": read_matlab, ".txt": read_brainsight, ".xml": read_localite}
+READERS = {".csv": _read_csv, ".tsv": _read_csv, ".mat": read_matlab, ".txt": read_brainsight, ".xml": read_localite}
 """Pose file readers by suffix, each from a path (and a section, where there are some) to a list of Marker."""
 
 _SECTIONED = (".txt", ".xml")

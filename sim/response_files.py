@@ -7,6 +7,7 @@ import numpy as np
 
 from ..errors import InputError
 from .long_responses import is_long, read_long
+from .position_columns import coordinate
 from .quotation import quoted
 from .response_rows import TRIAL_COLUMNS, UNITS, amplitude, number_in, place, read_rows, trial_number, volts_per_unit
 
@@ -49,6 +50,8 @@ def read_responses(path, n_poses: int | None = None) -> ResponseTable:
     Long, one row per trial and muscle, in any order: columns ``trial`` (a whole number), ``muscle`` and one of
     ``response [uV]``, ``amplitude [uV]`` and ``mep [uV]``. Every trial has every muscle once. Trials are in the order
     of their numbers, muscles in that of their first rows. Upper and lower case do not matter in the header.
+
+    A wide table may be the file of positions too: columns such as ``x_mm`` and ``angle_deg`` are passed over.
 
     Units are V, mV, uV (µV) or nV. In both forms there may be ``pose`` (number of the pose, from 0; without it the
     first trial belongs to pose 0, the next to pose 1, …), ``intensity_percent_rmt`` and ``didt_a_per_us``; in the long
@@ -112,6 +115,8 @@ def _muscle_columns(path, header):
         if titles[column] in (*TRIAL_COLUMNS, "trial"):
             if titles.index(titles[column]) != column:
                 raise InputError(f"{place(path, 1, title)}: the column is there twice. Remove one of them.")
+            continue
+        if coordinate(title):
             continue
         muscle, volts = volts_per_unit(title)
         if volts is None:
