@@ -10,7 +10,7 @@ from pathlib import Path
 
 from motorsweep.sim.distributed import no_open_ports
 
-_PACKAGES = ("numpy", "scipy", "numba", "petsc4py", "zarr")
+_PACKAGES = ("torch", "numpy", "scipy", "numba", "petsc4py", "zarr")
 
 
 def set_threads(threads):

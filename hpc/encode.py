@@ -5,9 +5,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from ..learn.accelerator import accelerator_of
+from ..learn.protocols import AutoencoderTraining
 from ..learn.scaling import fit_scaling
-from ..learn.splits import fold_split, test_split
-from ..learn.training import AutoencoderTraining, encode_volumes, fit_autoencoder
+from ..learn.splits import fold_split, labelled_subset, test_split
+from ..learn.training import encode_volumes, fit_autoencoder
 from ..sim.firing import firing_rate
 from ..zarr_store.codes import has_codes, write_codes
 from ..zarr_store.runs import write_run
@@ -36,16 +38,17 @@ class EncodeTask:
         Study folder.
     run : Run
     training : AutoencoderTraining
-    scaling : str
-        ``"minmax"`` or ``"standard"``.
     split : SplitConfig
+    device, deterministic
+        As in `ExecutorConfig`.
     """
 
     study: str
     run: object
     training: AutoencoderTraining
-    scaling: str
     split: SplitConfig
+    device: str = "auto"
+    deterministic: bool = True
 
     @property
     def name(self):
@@ -66,9 +69,12 @@ def split_of(run, split, intensity):
     Returns
     -------
     train, evaluate : ndarray of int
-        Calibration and test set; with a fold, training and validation part of the calibration set.
+        Calibration and test set; with a fold, training and validation part of the calibration set; on a learning
+        curve, as many of the calibration set as the run may see.
     """
     calibration, test = test_split(intensity, run.repeat, split.test_fraction, split.seed)
+    if run.trials is not None:
+        return labelled_subset(calibration, intensity, run.trials, split.seed, run.repeat), test
     if run.fold is None:
         return calibration, test
     return fold_split(calibration, intensity, run.fold, split.folds, split.seed, run.repeat)
@@ -120,15 +126,18 @@ def encode_run(task):
     trials = open_trials(study)
     train, _ = split_of(run, task.split, trials["intensity_percent_rmt"].values)
     inputs, mask = trial_inputs(study, run.input)
-    scaling = fit_scaling(inputs[train][:, mask], kind=task.scaling)
+    scaling = fit_scaling(inputs[train][:, mask], kind=run.spec["scaling"])
     checkpoint = study.checkpoint(run.id)
     checkpoint.parent.mkdir(parents=True, exist_ok=True)
     seed = task.split.seed
-    module, loss = fit_autoencoder(inputs, mask, train, task.training, seed, checkpoint=checkpoint, scaling=scaling)
+    accelerator = accelerator_of(task.device, deterministic=task.deterministic)
+    module, loss = fit_autoencoder(
+        inputs, mask, train, task.training, seed, checkpoint=checkpoint, scaling=scaling, accelerator=accelerator
+    )
     if not has_codes(study, run.id):
         attrs = {"input": run.input, "repeat": run.repeat, "fold": -1 if run.fold is None else run.fold}
         write_codes(study, run.id, encode_volumes(module, inputs, scaling=scaling), attrs)
     scores = {"loss": float(loss[-1])}
     arrays = {"scaling_offset": np.asarray(scaling.offset), "scaling_scale": np.asarray(scaling.scale)}
-    write_run(study, run.id, record_of(run, began, scores=scores, loss=loss), arrays)
+    write_run(study, run.id, record_of(run, began, scores=scores, loss=loss, device=str(accelerator.device)), arrays)
     return float(loss[-1])

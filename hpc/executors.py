@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ..errors import ConfigError
+from ..learn.protocols import DEVICES
 from .outcomes import Outcome, attempt
 
 GIB = 2**30
@@ -35,11 +36,15 @@ class ExecutorConfig:
         Under mpirun: how many ranks solve one head together. No effect elsewhere.
     dashboard : bool
         Serve the live view of the workers on this machine's loopback.
+    device : str
+        That networks are trained on: ``"auto"`` (a GPU where there is one), ``"cpu"`` or ``"cuda"``.
+    deterministic : bool
+        Whether a GPU takes deterministic kernels and no timed choices; the CPU always does.
 
     Examples
     --------
-    >>> ExecutorConfig(kind="local", workers=2)
-    ExecutorConfig(kind='local', workers=2, threads=1, ranks_per_head=1, dashboard=True)
+    >>> ExecutorConfig(kind="local", workers=2).threads
+    1
     """
 
     # Read by pydantic in jobs.config, which checks study files; nothing here needs pydantic.
@@ -50,10 +55,14 @@ class ExecutorConfig:
     threads: int = 1
     ranks_per_head: int = 1
     dashboard: bool = True
+    device: str = "auto"
+    deterministic: bool = True
 
     def __post_init__(self):
         if self.kind not in EXECUTORS:
             raise ConfigError(f"kind is {self.kind!r}; it must be one of {', '.join(EXECUTORS)}")
+        if self.device not in DEVICES:
+            raise ConfigError(f"device is {self.device!r}; it must be one of {', '.join(DEVICES)}")
         if self.workers < 0:
             raise ConfigError(f"workers is {self.workers}; it must be 0 (as many as fit) or more")
         if self.threads < 1:

@@ -7,11 +7,15 @@ follow from the study file alone, so that a plan needs no mesh, no pose and no s
 
 import hashlib
 import os
+import warnings
 from functools import lru_cache
 from pathlib import Path
 
 from ..errors import InputError, StoreError
+from ..learn.protocols import AutoencoderTraining, MapperTraining
 from ..sim.label_mesh import MESH_VERSION
+from ..sim.markers import Target
+from ..sim.pose_files import read_markers
 from ..sim.template import HAND_KNOB_MM, KEY
 from ..zarr_store.bases import basis_id
 from ..zarr_store.ids import NUMERICS_VERSION, content_id, plain
@@ -66,18 +70,12 @@ def volumes_spec(config):
 
     Exact solvers give the same fields, so which of them is not told; modes are another matter.
     """
-    poses = plain(config.poses)
-    if config.poses.file:
-        poses = {"file": file_hash(config.poses.file), "section": config.poses.section}
-    else:
-        del poses["file"], poses["section"]
-        poses["seed"] = config.seed if config.poses.random else None
     spec = {
         "kind": "volumes",
         "numerics": NUMERICS_VERSION,
         "head": head_spec(config),
         "coil": _source(config.coil.source),
-        "poses": poses,
+        "poses": _poses_spec(config),
         "hand_knob_mm": list(hand_knob_mm(config)),
         "grid": {
             "n": config.volume.n,
@@ -89,6 +87,33 @@ def volumes_spec(config):
         "rtol": config.solver.rtol,
     }
     return spec | ({"modes": _modes_spec(config.solver)} if resolved_method(config).method == "modes" else {})
+
+
+def _poses_spec(config):
+    poses = plain(config.poses)
+    laid = {key: poses.pop(key) for key in ("align", "axes", "align_centre_mm")}
+    if config.poses.file:
+        whole = {"file": file_hash(config.poses.file), "section": config.poses.section}
+        # Of a table of positions only these count: it may hold the responses too, which change no field.
+        positions = _positions_hash(config.poses.file, whole["file"])
+        if positions is None:
+            return whole
+        return {"positions": positions, "angle_deg": poses["angle_deg"], "distance_mm": poses["distance_mm"], **laid}
+    del poses["file"], poses["section"]
+    return poses | {"seed": config.seed if config.poses.random else None}
+
+
+@lru_cache(maxsize=64)
+def _positions_hash(path, content):
+    """Hash of the positions in a file of this content, rows without one counted; None where it holds whole poses."""
+    if not path.lower().endswith((".csv", ".tsv")):
+        return None
+    with warnings.catch_warnings():  # who lays the coil over them is told of rows without a position
+        warnings.simplefilter("ignore")
+        markers = read_markers(path)
+    if not any(isinstance(marker, Target) for marker in markers):
+        return None
+    return content_id([marker and [*marker.point_m, marker.angle_deg] for marker in markers])
 
 
 def _modes_spec(solver):
@@ -117,8 +142,10 @@ def trials_spec(config, left_out=()):
         responses["numbering"] = "markers"  # untracked ones count, which they once did not
     stimulation = plain(config.stimulation)
     if config.responses.file:
-        # The file's own trials count, not the designed ones.
-        del stimulation["trials"], stimulation["intensities_percent_rmt"]
+        # The file's own trials count, not the designed ones; a single intensity may be that of all its trials.
+        del stimulation["trials"]
+        if len(config.stimulation.intensities_percent_rmt) > 1:
+            del stimulation["intensities_percent_rmt"]
     mask = {"radius_mm": config.volume.mask_radius_mm}
     if config.volume.mask_file:
         mask = {"file": file_hash(config.volume.mask_file)}
@@ -134,7 +161,19 @@ def trials_spec(config, left_out=()):
     }
 
 
-def autoencoder_spec(config, trials_id, kind, repeat, fold):
+def autoencoder_training(config):
+    """How the study's autoencoders are trained."""
+    return AutoencoderTraining(protocol=config.protocol, **vars(config.autoencoder))
+
+
+def mapper_training(config):
+    """How the study's mappers are trained; what the sweep varies stands in each run's `Cell`."""
+    swept = ("depths", "connections", "activation")
+    values = {key: value for key, value in vars(config.mappers).items() if key not in swept}
+    return MapperTraining(protocol=config.protocol, **values)
+
+
+def autoencoder_spec(config, trials_id, kind, scaling, repeat, fold):
     """Spec of one autoencoder training: its input, the trials it may see, and how it learns."""
     return {
         "kind": "autoencoder",
@@ -142,39 +181,49 @@ def autoencoder_spec(config, trials_id, kind, repeat, fold):
         "trials": trials_id,
         "seed": config.seed,
         "input": kind,
-        "scaling": config.inputs.scaling,
+        "scaling": scaling,
         "split": split_spec(config, repeat, fold),
-        "training": plain(config.autoencoder),
+        "training": plain(autoencoder_training(config)),
     }
 
 
-def split_spec(config, repeat, fold):
-    """Which trials a training may see: by repeat, and by fold where there is one."""
+def split_spec(config, repeat, fold, trials=None):
+    """Which trials a training may see: by repeat, by fold where there is one, and how many on a learning curve."""
     spec = {"repeat": repeat, "test_fraction": config.validation.test_fraction, "fold": fold}
-    return spec | ({"folds": config.validation.folds} if fold is not None else {})
+    spec |= {"folds": config.validation.folds} if fold is not None else {}
+    return spec | ({"trials": trials} if trials is not None else {})
 
 
-def mapper_spec(config, autoencoder_id, cell, synergy_id):
+def mapper_spec(config, autoencoder_id, cell, synergy_id, split):
     """Spec of one mapper training: its codes, the cell of the sweep, and for ``both`` the synergy run below it."""
-    training = plain(config.mappers)
-    for swept in ("depths", "connections", "dropout", "l1"):
+    training = plain(mapper_training(config))
+    for swept in ("dropout", "l1"):
         del training[swept]
     if cell.connection == "direct":
         del training["synergies"]
+    if cell.connection == "direct" or training["synergies"]:
+        del training["synergy_vaf"]
     return {
         "kind": "mapper",
         "numerics": NUMERICS_VERSION,
         "autoencoder": autoencoder_id,
         "seed": config.seed,
         "cell": plain(cell),
+        "split": split,
         "training": training,
         "synergy": synergy_id,
     }
 
 
-def baseline_spec(config, autoencoder_id):
-    """Spec of the baselines on the codes of one autoencoder."""
-    return {"kind": "baseline", "numerics": NUMERICS_VERSION, "autoencoder": autoencoder_id, "seed": config.seed}
+def baseline_spec(config, autoencoder_id, split):
+    """Spec of the predictors without a network, on the inputs and codes of one autoencoder."""
+    return {
+        "kind": "baseline",
+        "numerics": NUMERICS_VERSION,
+        "autoencoder": autoencoder_id,
+        "seed": config.seed,
+        "split": split,
+    }
 
 
 def _source(source):

@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 from ..zarr_store.ids import provenance
 
 
-def record_of(run, began, *, scores=None, loss=(), reason=""):
+def record_of(run, began, *, scores=None, loss=(), reason="", device=""):
     """Record of a run.
 
     Parameters
@@ -19,6 +19,8 @@ def record_of(run, began, *, scores=None, loss=(), reason=""):
         Mean loss of each epoch.
     reason : str
         Why it failed; empty when it is done.
+    device : str
+        That a network was trained on; empty where there is none.
 
     Returns
     -------
@@ -35,5 +37,5 @@ def record_of(run, began, *, scores=None, loss=(), reason=""):
         "loss": [float(value) for value in loss],
         "seconds": time.time() - began,
         "started": datetime.fromtimestamp(began, UTC).isoformat(timespec="seconds"),
-        "provenance": provenance(),
+        "provenance": provenance() | ({"device": device} if device else {}),
     }

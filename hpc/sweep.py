@@ -3,6 +3,8 @@
 Test table: for each repeat of the test split, each input, depth and connection, trained on the whole calibration set.
 Cross-validation (where folds are asked for): the same within the calibration set, for each fold and each value of the
 hyper-parameter grid; the values with the lowest mean validation NRMSE are those of the test table.
+Learning curve (where sizes are asked for): the models of the test table, trained on fewer trials of the calibration
+set. Its codes are those of the test table: fields without a response are cheap to have.
 """
 
 from dataclasses import dataclass, field
@@ -10,10 +12,11 @@ from itertools import product
 
 import numpy as np
 
+from ..errors import InputError
 from ..learn.cells import Cell
 from ..zarr_store.ids import content_id
 from ..zarr_store.runs import read_record
-from .identity import autoencoder_spec, baseline_spec, mapper_spec
+from .identity import autoencoder_spec, baseline_spec, mapper_spec, split_spec
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,6 +34,8 @@ class Run:
     repeat : int
     fold : int or None
         None for the test table.
+    trials : int or None
+        Labelled trials on the learning curve; None for all of them.
     needs : tuple of str
         Ids of the runs that must be done before: the autoencoder, and the synergy run of ``both``.
     cell : Cell or None
@@ -47,6 +52,7 @@ class Run:
     input: str
     repeat: int
     fold: int | None = None
+    trials: int | None = None
     needs: tuple[str, ...] = ()
     cell: Cell | None = None
     id: str = field(init=False)
@@ -59,15 +65,20 @@ class Run:
         """What messages call it."""
         words = [self.kind, self.input, f"repeat {self.repeat}"]
         words += [] if self.fold is None else [f"fold {self.fold}"]
-        if self.cell is not None:
-            words += [f"{self.cell.depth} layers", self.cell.connection]
-            words += [] if self.fold is None else [f"dropout {self.cell.dropout:g}", f"l1 {self.cell.l1:g}"]
+        words += [] if self.trials is None else [f"{self.trials} trials"]
+        words += [self.spec["scaling"]] if self.spec.get("scaling", "minmax") != "minmax" else []
+        cell = self.cell
+        if cell is not None:
+            words += [f"{cell.depth} layers", cell.connection]
+            grid = [f"dropout {cell.dropout:g}", f"l1 {cell.l1:g}", cell.activation, cell.scaling]
+            words += [] if self.fold is None else grid
         return ", ".join(words)
 
     @property
     def labels(self):
         """Labels of the run's record."""
         labels = {"input": self.input, "repeat": self.repeat, "fold": self.fold}
+        labels |= {} if self.trials is None else {"trials": self.trials}
         return labels | (vars(self.cell) if self.cell is not None else {})
 
 
@@ -96,39 +107,66 @@ class Sweep:
         self.repeats = range(validation.repeats)
         self.folds = range(validation.folds)
         self.inputs, self.depths, self.connections = config.inputs.kinds, mappers.depths, mappers.connections
-        self.dropouts = validation.dropout_grid or (mappers.dropout,)
-        self.l1s = validation.l1_grid or (mappers.l1,)
+        self.grid = {
+            "dropout": validation.dropout_grid or (mappers.dropout,),
+            "l1": validation.l1_grid or (mappers.l1,),
+            "activation": validation.activation_grid or (mappers.activation,),
+            "scaling": validation.scaling_grid or (config.inputs.scaling,),
+        }
+        self.curve_trials = tuple(sorted(validation.curve_trials))
+        self._per_fold = validation.autoencoder_per_fold
+        folds = (*self.folds, None) if self._per_fold else (None,)
         self._autoencoder = {
-            (kind, repeat, fold): Run(
+            (kind, repeat, fold, scaling): Run(
                 kind="autoencoder",
-                spec=autoencoder_spec(config, trials_id, kind, repeat, fold),
+                spec=autoencoder_spec(config, trials_id, kind, scaling, repeat, fold),
                 input=kind,
                 repeat=repeat,
                 fold=fold,
             )
-            for repeat, fold, kind in product(self.repeats, (*self.folds, None), self.inputs)
+            for repeat, fold, kind, scaling in product(self.repeats, folds, self.inputs, self.grid["scaling"])
         }
         self.autoencoders = list(self._autoencoder.values())
         self.baselines = [self._baseline(kind, repeat) for repeat, kind in product(self.repeats, self.inputs)]
-        grid = product(self.repeats, self.folds, self.inputs, self.depths, self.connections, self.dropouts, self.l1s)
-        self.validation = [self.mapper(kind, r, fold, *cell) for r, fold, kind, *cell in grid]
+        self.curve_baselines = [
+            self._baseline(kind, repeat, count)
+            for repeat, kind, count in product(self.repeats, self.inputs, self.curve_trials)
+        ]
+        axes = product(self.repeats, self.folds, self.inputs, self.depths, self.connections, self.configurations())
+        self.validation = [self.mapper(kind, r, fold, *cell, chosen) for r, fold, kind, *cell, chosen in axes]
 
-    def _baseline(self, kind, repeat):
-        below = self._autoencoder[kind, repeat, None].id
-        spec = baseline_spec(self._config, below)
-        return Run(kind="baseline", spec=spec, input=kind, repeat=repeat, needs=(below,))
+    def configurations(self):
+        """The hyper-parameters that are tried, as tuples in the order of `grid`: first values first.
 
-    def mapper(self, kind, repeat, fold, depth, connection, dropout, l1):
+        With ``search = "axes"``, those that differ from the first values in one place at most.
+        """
+        everything = list(product(*self.grid.values()))
+        if self._config.validation.search == "grid":
+            return everything
+        first = everything[0]
+        return [values for values in everything if sum(a != b for a, b in zip(values, first)) <= 1]
+
+    def _baseline(self, kind, repeat, trials=None):
+        # The first scaling: which one is chosen follows from mappers, which these predictors need not wait for.
+        below = self._autoencoder[kind, repeat, None, self.grid["scaling"][0]].id
+        spec = baseline_spec(self._config, below, split_spec(self._config, repeat, None, trials))
+        return Run(kind="baseline", spec=spec, input=kind, repeat=repeat, trials=trials, needs=(below,))
+
+    def mapper(self, kind, repeat, fold, depth, connection, chosen, trials=None):
         """Run of one cell; that of ``both`` needs the synergy run with the same hyper-parameters."""
-        below = self._autoencoder[kind, repeat, fold].id
-        cell = Cell(depth=depth, connection=connection, dropout=dropout, l1=l1)
-        synergy = self.mapper(kind, repeat, fold, depth, "synergy", dropout, l1).id if connection == "both" else None
+        cell = Cell(depth=depth, connection=connection, **dict(zip(self.grid, chosen)))
+        below = self._autoencoder[kind, repeat, fold if self._per_fold else None, cell.scaling].id
+        synergy = None
+        if connection == "both":
+            synergy = self.mapper(kind, repeat, fold, depth, "synergy", chosen, trials).id
+        split = split_spec(self._config, repeat, fold, trials)
         return Run(
             kind="mapper",
-            spec=mapper_spec(self._config, below, cell, synergy),
+            spec=mapper_spec(self._config, below, cell, synergy, split),
             input=kind,
             repeat=repeat,
             fold=fold,
+            trials=trials,
             needs=(below,) + ((synergy,) if synergy else ()),
             cell=cell,
         )
@@ -144,43 +182,45 @@ class Sweep:
         Returns
         -------
         dict
-            (input, depth, connection, repeat) to (dropout, l1), or to None while a fold is still to be trained.
+            (input, depth, connection, repeat) to one of `configurations`, or to None while a fold is to be trained.
         """
         axes = product(self.inputs, self.depths, self.connections, self.repeats)
         return {cell: self._chosen(cell, score_of) for cell in axes}
 
     def _chosen(self, cell, score_of):
         kind, depth, connection, repeat = cell
-        grid = list(product(self.dropouts, self.l1s))
+        grid = self.configurations()
         if len(grid) == 1:
             return grid[0]
         means = []
-        for dropout, l1 in grid:
-            runs = [self.mapper(kind, repeat, fold, depth, connection, dropout, l1) for fold in self.folds]
+        for chosen in grid:
+            runs = [self.mapper(kind, repeat, fold, depth, connection, chosen) for fold in self.folds]
             scores = [score_of(run.id) for run in runs]
             if any(score is None for score in scores):
                 return None
             means.append(np.inf if np.isnan(scores).any() else np.mean(scores))
         return grid[int(np.argmin(means))]
 
-    def final(self, chosen):
-        """Mapper runs of the test table whose hyper-parameters are chosen, with the synergy runs below them.
+    def final(self, chosen, trials=None):
+        """Mapper runs of the test table whose hyper-parameters are chosen.
 
         Parameters
         ----------
         chosen : dict
             As `choose` gives it.
+        trials : int, optional
+            Labelled trials, on the learning curve.
 
         Returns
         -------
         dict
             (input, depth, connection, repeat) to Run, or None where nothing is chosen yet.
         """
-        runs = {}
-        for (kind, depth, connection, repeat), values in chosen.items():
-            run = None if values is None else self.mapper(kind, repeat, None, depth, connection, *values)
-            runs[kind, depth, connection, repeat] = run
-        return runs
+        return {
+            (kind, depth, connection, repeat): values
+            and self.mapper(kind, repeat, None, depth, connection, values, trials)
+            for (kind, depth, connection, repeat), values in chosen.items()
+        }
 
     def below(self, runs):
         """Mapper runs that `runs` need and that are not among them (synergy runs of ``both``)."""
@@ -188,8 +228,8 @@ class Sweep:
         extra = {}
         for run in runs:
             if run.cell is not None and run.cell.connection == "both":
-                cell = run.cell
-                synergy = self.mapper(run.input, run.repeat, run.fold, cell.depth, "synergy", cell.dropout, cell.l1)
+                chosen = tuple(getattr(run.cell, name) for name in self.grid)
+                synergy = self.mapper(run.input, run.repeat, run.fold, run.cell.depth, "synergy", chosen, run.trials)
                 if synergy.id not in have:
                     extra[synergy.id] = synergy
         return list(extra.values())
@@ -212,3 +252,35 @@ def validation_score(study, run_id):
     if record is None:
         return None
     return record["scores"]["nrmse"] if record["status"] == "done" else float("nan")
+
+
+def check_trials(config, count):
+    """Refuse a study whose trials are too few for its folds, learning curve or synergies, before any is trained.
+
+    Parameters
+    ----------
+    config : StudyConfig
+    count : int
+        Trials of the study.
+
+    Raises
+    ------
+    InputError
+        With the key of the study file to change.
+    """
+    validation = config.validation
+    calibration = count - max(1, round(validation.test_fraction * count))
+    training = calibration - -(-calibration // validation.folds) if validation.folds else calibration
+    wanted = {
+        "[validation] folds": (validation.folds, calibration, "each fold holds at least one trial"),
+        "[validation] curve_trials": (max(validation.curve_trials, default=0), calibration, "a subset of them"),
+        "[mappers] synergies": (config.mappers.synergies, training, "a factorisation needs as many trials"),
+    }
+    if not {"synergy", "both"} & set(config.mappers.connections):
+        del wanted["[mappers] synergies"]
+    for key, (asked, there, why) in wanted.items():
+        if asked > there:
+            raise InputError(
+                f"planning the trainings: {key} asks for {asked}, and {count} trials leave {there} to train on "
+                f"({why}). Lower {key}, or give more trials."
+            )

@@ -165,7 +165,8 @@ def _printable(text):
     return "".join(each if each.isprintable() else f"\\u{ord(each):04x}" for each in text)
 
 
-_SHORT = {"hand_knob_mm": "x, y, z", "centre_mm": "x, y, z", "angle_deg": "low, high", "distance_mm": "low, high"}
+_SHORT = dict.fromkeys(("hand_knob_mm", "centre_mm", "align_centre_mm"), "x, y, z")
+_SHORT |= dict.fromkeys(("angle_deg", "distance_mm"), "low, high")
 
 _KINDS = {
     "int_type": "a whole number",

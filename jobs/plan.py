@@ -8,8 +8,8 @@ import numpy as np
 from ..hpc.identity import volumes_spec
 from ..hpc.prepare import check_same_volumes
 from ..hpc.solver_choice import pose_count
-from ..hpc.sweep import Sweep, validation_score
-from ..hpc.trials import check_responses, expected_trials_id
+from ..hpc.sweep import Sweep, check_trials, validation_score
+from ..hpc.trials import count_trials, expected_trials_id
 from ..zarr_store.ids import content_id
 from ..zarr_store.runs import list_records, run_state
 from ..zarr_store.schema import Status
@@ -18,8 +18,9 @@ from ..zarr_store.volumes import open_volumes
 from .plan_solver import SolverPlan, plan_solver
 
 # Core-seconds of a piece of work, as long as the study has not measured its own: see docs/performance.md.
-SECONDS_PER_VOLUME_AND_EPOCH = 0.2
-SECONDS_PER_CODE_AND_EPOCH = {3: 1.5e-3, 6: 5.5e-3}
+SECONDS_PER_VOLUME_AND_EPOCH = 0.085
+SECONDS_OF_BASELINES = 20.0
+SECONDS_PER_CODE_AND_EPOCH = {3: 1.1e-3, 6: 3.9e-3}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -134,6 +135,7 @@ def make_plan(config):
     simulate, shards = _simulate(study, config, solver, begun)
     sweep = Sweep(config, expected_trials_id(study, config))
     measured, trials = _measured(study), _n_trials(study, config)
+    check_trials(config, trials)
     workers = config.executor.workers or "as many as fit"
     return Plan(
         name=config.name,
@@ -157,10 +159,7 @@ def _n_trials(study, config):
         from ..zarr_store.trials import open_trials
 
         return int(open_trials(study).sizes["trial"])
-    if config.responses.file:
-        table = check_responses(config, pose_count(config))
-        return int((table.pose_index >= 0).sum())
-    return sum(config.stimulation.trials)
+    return count_trials(config, pose_count(config))
 
 
 def _simulate(study, config, solver, begun):
@@ -208,17 +207,20 @@ def _encode(study, config, sweep, measured, trials):
 
 
 def _train(study, config, sweep, measured, trials):
-    first = (sweep.dropouts[0], sweep.l1s[0])
+    first = sweep.configurations()[0]
     chosen = sweep.choose(lambda run_id: validation_score(study, run_id))
     # As long as nothing is chosen, the first values of the grid stand for the choice: they cost the same.
-    final = sweep.final({cell: values or first for cell, values in chosen.items()})
-    runs = sweep.validation + list(final.values())
-    runs = list({run.id: run for run in runs + sweep.below(runs) + sweep.baselines}.values())
+    chosen = {cell: values or first for cell, values in chosen.items()}
+    runs = sweep.validation + [
+        run for count in (None, *sweep.curve_trials) for run in sweep.final(chosen, count).values()
+    ]
+    runs += sweep.below(runs) + sweep.baselines + sweep.curve_baselines
+    runs = list({run.id: run for run in runs}.values())
 
     def cost(run):
         if run.cell is None:
-            return measured.get(("baseline", None), 2.0)
-        guess = trials * 0.9 * config.mappers.epochs * SECONDS_PER_CODE_AND_EPOCH[run.cell.depth]
+            return measured.get(("baseline", None), SECONDS_OF_BASELINES)
+        guess = (run.trials or trials * 0.9) * config.mappers.epochs * SECONDS_PER_CODE_AND_EPOCH[run.cell.depth]
         return measured.get(("mapper", run.cell.depth), guess * (config.volume.n / 64) ** 3)
 
     return _stage(study, "train", "trainings", runs, cost, 2e-3, measured)

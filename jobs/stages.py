@@ -4,22 +4,23 @@ import json
 import shutil
 import time
 from dataclasses import replace
+from functools import partial
 
 from .. import __version__
 from ..errors import StoreError
+from ..hpc.complete_results import complete_results
 from ..hpc.encode import EncodeTask, SplitConfig, encode_run
 from ..hpc.events import EventLog
 from ..hpc.executors import open_executor
 from ..hpc.farm import run_stage
-from ..hpc.identity import volumes_spec
+from ..hpc.identity import autoencoder_training, mapper_training, volumes_spec
 from ..hpc.mpi_executor import check_ranks
 from ..hpc.prepare import check_same_volumes, head_path, prepare_volumes
 from ..hpc.progress import Progress
 from ..hpc.records import record_of
-from ..hpc.sweep import Sweep, validation_score
+from ..hpc.sweep import Sweep, check_trials, validation_score
 from ..hpc.train import TrainTask, train_run
-from ..hpc.trials import check_responses, expected_trials_id, prepare_trials
-from ..learn.training import AutoencoderTraining, MapperTraining
+from ..hpc.trials import count_trials, expected_trials_id, prepare_trials
 from ..zarr_store.codes import has_codes
 from ..zarr_store.ids import folder_id
 from ..zarr_store.results import ResultPlan
@@ -93,7 +94,7 @@ class Coordinator:
             self._say("simulate", "preparing head, poses and volume store; meshing a new head takes a minute or two")
         prepare_volumes(self.study, self.config)
         volumes = open_volumes(self.study)
-        check_responses(self.config, volumes.sizes["pose"])
+        check_trials(self.config, count_trials(self.config, volumes.sizes["pose"]))
         total = volumes.sizes["pose"]
         before = int((volumes["status"].values == int(Status.DONE)).sum())
         config = replace(self.config, executor=self._executor_config)  # workers share the memory that a solver may take
@@ -130,60 +131,56 @@ class Coordinator:
     def encode(self):
         """Train the autoencoders that are not done, and keep their codes."""
         self._need_trials("encode")
-        training = AutoencoderTraining(**vars(self.config.autoencoder))
+        training, common = autoencoder_training(self.config), self._common()
         make = lambda run: EncodeTask(  # noqa: E731 - one line of wiring
-            study=str(self.study.folder),
-            run=run,
-            training=training,
-            scaling=self.config.inputs.scaling,
-            split=self._split(),
+            study=str(self.study.folder), run=run, training=training, **common
         )
-        trials = open_trials(self.study).sizes["trial"]
-        memory = 2.0 + 2 * trials * self.config.volume.n**3 * 4 / 1e9
-        return self._train_all("encode", encode_run, make, self._autoencoder_waves, "autoencoders", memory)
+        return self._train_all("encode", encode_run, make, self._autoencoder_waves, "autoencoders")
 
     def train(self):
         """Train the mappers that are not done: cross-validation first where asked for, then the test table."""
         self._need_trials("train")
-        training = self._mapper_training()
+        training, common = mapper_training(self.config), self._common()
         make = lambda run: TrainTask(  # noqa: E731 - one line of wiring
-            study=str(self.study.folder), run=run, training=training, split=self._split()
+            study=str(self.study.folder), run=run, training=training, **common
         )
-        return self._train_all("train", train_run, make, self._mapper_waves, "trainings", 1.5)
+        return self._train_all("train", train_run, make, self._mapper_waves, "trainings")
 
-    def _mapper_training(self):
-        values = vars(self.config.mappers)
-        swept = ("depths", "connections", "dropout", "l1")
-        return MapperTraining(**{key: value for key, value in values.items() if key not in swept})
-
-    def _split(self):
-        validation = self.config.validation
-        return SplitConfig(test_fraction=validation.test_fraction, folds=validation.folds, seed=self.config.seed)
+    def _common(self):
+        """What all training tasks are given: the splits, and where they run."""
+        validation, executor = self.config.validation, self._executor_config
+        split = SplitConfig(test_fraction=validation.test_fraction, folds=validation.folds, seed=self.config.seed)
+        return {"split": split, "device": executor.device, "deterministic": executor.deterministic}
 
     def _need_trials(self, verb):
-        held = open_trials(self.study).attrs.get("id") if self.study.trials.exists() else None
+        trials = open_trials(self.study) if self.study.trials.exists() else None
+        held = trials.attrs.get("id") if trials is not None else None
         if held != expected_trials_id(self.study, self.config):
             found = "there are no trials yet" if held is None else "the trials were made with other settings"
             raise StoreError(
                 f"{verb}: {found}, so what is learned from them would stand under a wrong name; "
                 f"`motorsweep simulate {self.config.path}` makes them, `motorsweep run` does all that is needed."
             )
+        check_trials(self.config, trials.sizes["trial"])
 
     def _autoencoder_waves(self, sweep):
         return sweep.autoencoders
 
     def _mapper_waves(self, sweep):
         """Runs that can be named now: more of them can once the cross-validation is over."""
-        final = [run for run in sweep.final(sweep.choose(self._score)).values() if run is not None]
+        chosen = sweep.choose(self._score)
+        final = [run for trials in (None, *sweep.curve_trials) for run in sweep.final(chosen, trials).values() if run]
         runs = sweep.validation + final
-        runs = runs + sweep.below(runs) + sweep.baselines
+        runs = runs + sweep.below(runs) + sweep.baselines + sweep.curve_baselines
         return list({run.id: run for run in runs}.values())
 
     def _score(self, run_id):
         return validation_score(self.study, run_id)
 
-    def _train_all(self, verb, function, make, waves, unit, memory):
+    def _train_all(self, verb, function, make, waves, unit):
         """Train in waves, each of what has all that it needs, until nothing more can be trained."""
+        # A task holds the inputs of all trials and a scaled or masked copy (mappers less: the predictors beside them).
+        memory = 2.0 + 2 * open_trials(self.study).sizes["trial"] * self.config.volume.n**3 * 4 / 1e9
         began, sweep = time.monotonic(), self.sweep()
         state, done, skipped, retried = {}, 0, None, set()
         while True:
@@ -253,7 +250,9 @@ class Coordinator:
         """Build results.zarr from the records."""
         self._need_trials("collect")
         began, before = time.monotonic(), folder_id(self.study.results)
-        dataset = collect_results(self.study, self.result_plan())
+        poses = open_trials(self.study)["pose_index"].values
+        complete = partial(complete_results, pose_of_trial=poses, seed=self.config.seed)
+        dataset = collect_results(self.study, self.result_plan(), complete)
         status = dataset["status"].values
         done, failed = int((status == int(Status.DONE)).sum()), int((status == int(Status.FAILED)).sum())
         same = folder_id(self.study.results) == before
@@ -271,11 +270,16 @@ class Coordinator:
     def result_plan(self):
         """Which run fills which cell of the results."""
         sweep, trials = self.sweep(), open_trials(self.study)
-        final = {cell: run and run.id for cell, run in sweep.final(sweep.choose(self._score)).items()}
-        validation = {
-            (r.input, r.cell.depth, r.cell.connection, r.repeat, r.fold, r.cell.dropout, r.cell.l1): r.id
-            for r in sweep.validation
-        }
+        chosen = sweep.choose(self._score)
+        runs = {cell: run and run.id for cell, run in sweep.final(chosen).items()}
+        runs |= {(run.input, run.repeat): run.id for run in sweep.baselines}
+        runs |= {(run.input, run.repeat, run.trials): run.id for run in sweep.curve_baselines}
+        for count in sweep.curve_trials:
+            runs |= {(*cell, count): run and run.id for cell, run in sweep.final(chosen, count).items()}
+        for run in sweep.validation:
+            cell = run.cell
+            at = (run.input, cell.depth, cell.connection, run.repeat, run.fold)
+            runs[*at, *(getattr(cell, name) for name in sweep.grid)] = run.id
         volumes = open_volumes(self.study).attrs
         return ResultPlan(
             inputs=tuple(sweep.inputs),
@@ -284,11 +288,12 @@ class Coordinator:
             repeats=tuple(sweep.repeats),
             muscles=tuple(map(str, trials["muscle"].values)),
             folds=tuple(sweep.folds),
-            dropouts=tuple(sweep.dropouts),
-            l1s=tuple(sweep.l1s),
-            runs={**final, **{(run.input, run.repeat): run.id for run in sweep.baselines}, **validation},
+            grid=sweep.grid,
+            trials=sweep.curve_trials,
+            runs=runs,
             attrs={
                 "study": self.config.name,
+                "protocol": self.config.protocol,
                 "seed": self.config.seed,
                 "trials_id": trials.attrs["id"],
                 "volumes_id": volumes["volumes_id"],

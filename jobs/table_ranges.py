@@ -20,3 +20,13 @@ class Table:
     """What all tables share: no key but those named, no text where a number belongs, no NaN."""
 
     __pydantic_config__ = {"extra": "forbid", "strict": True, "allow_inf_nan": False}  # noqa: RUF012
+
+
+def unique(key, values):
+    """Refuse a list that names a value twice."""
+    if len(set(values)) != len(values):
+        raise ValueError(f"{key} holds {_first_twice(values)!r} twice; name each once")
+
+
+def _first_twice(values):
+    return next(value for place, value in enumerate(values) if value in values[:place])

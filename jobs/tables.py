@@ -11,35 +11,27 @@ from typing import Annotated, Literal
 
 from annotated_types import Ge, Le, MinLen, MultipleOf
 
+from ..errors import InputError
 from ..hpc.executors import ExecutorConfig
+from ..sim.position_columns import axes_matrix
 from ..sim.responses import MUSCLES
 from ..sim.tissues import CONDUCTIVITIES
+from .learning_tables import AutoencoderTable, InputsTable, MappersTable, ValidationTable
 from .solver_table import SolverTable
 from .table_ranges import (
     Count,
     CountOrNone,
-    Decay,
-    Dropout,
-    Fraction,
     NotNegative,
     Point,
     Positive,
     Share,
     Table,
+    unique,
 )
 
 BUILTIN_HEADS = ("template", "sphere")
 HEAD_SUFFIXES = (".msh", ".msh.gz", ".nii", ".nii.gz", ".npz")
 BUILTIN_COILS = ("magstim-70mm", "dipole")
-
-
-def _unique(key, values):
-    if len(set(values)) != len(values):
-        raise ValueError(f"{key} holds {_first_twice(values)!r} twice; name each once")
-
-
-def _first_twice(values):
-    return next(value for place, value in enumerate(values) if value in values[:place])
 
 
 def _known(key, name, valid):
@@ -122,8 +114,19 @@ class PosesTable(Table):
     random_angle_deg: Annotated[float, Ge(0), Le(180)] = 30.0
     file: str = ""
     section: Literal["", "samples", "targets"] = ""
+    align: Literal["none", "hand-knob", "scalp"] = "none"
+    axes: str = "RAS"
+    align_centre_mm: Point | None = None
 
     def __post_init__(self):
+        try:
+            axes_matrix(self.axes)
+        except InputError as error:
+            raise ValueError(f"axes is {self.axes!r}; {str(error).split('. ', 1)[1]}") from None
+        if (self.align != "none" or self.axes != "RAS") and not self.file:
+            raise ValueError("align and axes are of positions in a file, but there is no file; give one")
+        if self.align_centre_mm is not None and self.align == "none":
+            raise ValueError('align_centre_mm is given, but align is "none"; say what the centre is to be aligned to')
         if self.section and not self.file:
             raise ValueError(f"section is {self.section!r}, part of a navigator's file, but there is no file; give one")
         if self.grid and self.grid % 2 == 0:
@@ -157,12 +160,7 @@ class StimulationTable(Table):
     rmt_a_per_us: NotNegative = 0.0
 
     def __post_init__(self):
-        _unique("intensities_percent_rmt", self.intensities_percent_rmt)
-        if len(self.trials) != len(self.intensities_percent_rmt):
-            raise ValueError(
-                f"trials has {len(self.trials)} numbers and intensities_percent_rmt "
-                f"{len(self.intensities_percent_rmt)}; give one number of trials for each intensity"
-            )
+        unique("intensities_percent_rmt", self.intensities_percent_rmt)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -193,71 +191,7 @@ class ResponsesTable(Table):
     synthetic: SyntheticTable = SyntheticTable()
 
     def __post_init__(self):
-        _unique("muscles", self.muscles)
-
-
-@dataclass(frozen=True, kw_only=True)
-class InputsTable(Table):
-    """[inputs]: what the networks are fed with."""
-
-    kinds: Annotated[tuple[Literal["e_norm", "firing_rate"], ...], MinLen(1)] = ("e_norm", "firing_rate")
-    scaling: Literal["minmax", "standard"] = "minmax"
-
-    def __post_init__(self):
-        _unique("kinds", self.kinds)
-
-
-@dataclass(frozen=True, kw_only=True)
-class AutoencoderTable(Table):
-    """[autoencoder]: its training."""
-
-    epochs: Count = 100
-    batch: Count = 32
-    learning_rate: Positive = 0.1
-    momentum: Dropout = 0.9
-    l1: NotNegative = 1e-4
-    decay: Decay = 0.7
-    decay_every: Count = 20
-
-
-@dataclass(frozen=True, kw_only=True)
-class MappersTable(Table):
-    """[mappers]: which are trained, and how."""
-
-    depths: Annotated[tuple[Literal[3, 6], ...], MinLen(1)] = (3, 6)
-    connections: Annotated[tuple[Literal["direct", "synergy", "both"], ...], MinLen(1)] = ("direct", "synergy", "both")
-    epochs: Count = 150
-    batch: Count = 32
-    learning_rate: Positive = 1.0
-    rho: Fraction = 0.95
-    decay: Decay = 0.7
-    decay_every: Count = 20
-    dropout: Dropout = 0.15
-    l1: NotNegative = 1e-4
-    synergies: Count = 9
-
-    def __post_init__(self):
-        _unique("depths", self.depths)
-        _unique("connections", self.connections)
-
-
-@dataclass(frozen=True, kw_only=True)
-class ValidationTable(Table):
-    """[validation]: repeats of the test split and, where folds are asked for, the grid of the cross-validation."""
-
-    repeats: Count = 3
-    test_fraction: Fraction = 0.1
-    folds: CountOrNone = 0
-    dropout_grid: tuple[Dropout, ...] = ()
-    l1_grid: tuple[NotNegative, ...] = ()
-
-    def __post_init__(self):
-        _unique("dropout_grid", self.dropout_grid)
-        _unique("l1_grid", self.l1_grid)
-        if self.folds == 1:
-            raise ValueError("folds is 1; it must be 0 (no cross-validation) or 2 or more")
-        if not self.folds and max(len(self.dropout_grid), len(self.l1_grid)) > 1:
-            raise ValueError("folds is 0, but a grid holds several values; choosing among them needs 2 folds or more")
+        unique("muscles", self.muscles)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -267,6 +201,7 @@ class StudyTables(Table):
     name: str
     seed: CountOrNone = 1
     folder: str = ""
+    protocol: Literal["paper", "released"] = "paper"
     head: HeadTable = HeadTable()
     coil: CoilTable = CoilTable()
     poses: PosesTable = PosesTable()
@@ -275,16 +210,22 @@ class StudyTables(Table):
     stimulation: StimulationTable = StimulationTable()
     firing: FiringTable = FiringTable()
     responses: ResponsesTable = ResponsesTable()
-    inputs: InputsTable = InputsTable()
-    autoencoder: AutoencoderTable = AutoencoderTable()
-    mappers: MappersTable = MappersTable()
-    validation: ValidationTable = ValidationTable()
+    inputs: InputsTable = field(default_factory=InputsTable)
+    autoencoder: AutoencoderTable = field(default_factory=AutoencoderTable)
+    mappers: MappersTable = field(default_factory=MappersTable)
+    validation: ValidationTable = field(default_factory=ValidationTable)
     executor: ExecutorConfig = field(default_factory=ExecutorConfig)
 
     def __post_init__(self):
         if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", self.name):
             raise ValueError(
                 f"name is {self.name!r}; it must be letters, digits, '.', '_' and '-', as it names a folder"
+            )
+        trials, intensities = self.stimulation.trials, self.stimulation.intensities_percent_rmt
+        if not self.responses.file and len(trials) != len(intensities):
+            raise ValueError(
+                f"[stimulation] trials has {len(trials)} numbers and intensities_percent_rmt {len(intensities)}; "
+                "give one number of trials for each intensity"
             )
         muscles = len(self.responses.muscles)
         if self.mappers.synergies > muscles and not self.responses.file:

@@ -1,6 +1,6 @@
-"""One cell of the results table: a mapper (or the baselines) fitted on training trials and scored on others.
+"""One cell of the results table: a mapper fitted on training trials and scored on others.
 
-All that is fitted (scalings, synergies, weights, ridge) sees the training trials alone; the others are only predicted.
+All that is fitted (scalings, synergies, weights) sees the training trials alone; the others are only predicted.
 """
 
 from collections.abc import Callable
@@ -9,27 +9,43 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from sklearn.linear_model import RidgeCV
 
 from ..errors import InputError
 from . import scores
+from .accelerator import Accelerator
 from .mappers import Mapper, build_mapper, count_parameters
+from .protocols import MapperTraining, protocol_of
 from .scaling import Scaling, fit_scaling
-from .synergy import fit_nmf
-from .training import MapperTraining, OnEpoch, fit_mapper
+from .synergy import Synergies, choose_rank, fit_nmf, vaf_curve
+from .training import OnEpoch, fit_mapper
 
 CONNECTIONS = ("direct", "synergy", "both")
-RIDGE_ALPHAS = tuple(10.0**e for e in range(-4, 7))
 
 
 @dataclass(frozen=True, kw_only=True)
 class Cell:
-    """Which mapper: depth 3 or 6, connection "direct", "synergy" or "both", dropout share, L1 weight."""
+    """Which mapper, and the hyper-parameters that a cross-validation chooses.
+
+    Parameters
+    ----------
+    depth : int
+        Convolution layers, 3 or 6.
+    connection : str
+        One of `CONNECTIONS`.
+    dropout, l1 : float
+        Share of dense units dropped in training, and weight of the L1 penalty.
+    activation : str
+        Inner activation, one of `mappers.ACTIVATIONS`.
+    scaling : str
+        Of the inputs and, once more, of the codes: one of `scaling.SCALINGS`.
+    """
 
     depth: int
     connection: str
     dropout: float = 0.15
     l1: float = 1e-4
+    activation: str = "relu"
+    scaling: str = "minmax"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,13 +68,15 @@ def fit_cell(
     synergy: dict[str, np.ndarray] | None = None,
     checkpoint: Path | None = None,
     on_epoch: OnEpoch | None = None,
+    accelerator: Accelerator = Accelerator(),
 ) -> CellResult:
     """Fit one mapper and score it on the evaluation trials.
 
-    Codes are min-max scaled over the training trials once more before they enter (section 3 of the paper), responses
-    per muscle to [0, 1]; all scores are of scaled responses. A "synergy" mapper is trained on the activation matrix of
-    the training trials' factorisation (section 2.3), each synergy's activations in [0, 1]. "both" takes a synergy
-    cell's arrays and trains a residual mapper on what that leaves over, measured minus predicted.
+    Codes are scaled over the training trials once more before they enter (section 3 of the paper), responses per
+    muscle to [0, 1]; all scores are of scaled responses. A "synergy" mapper is trained on the activation matrix of the
+    training trials' factorisation (section 2.3), each synergy's activations in [0, 1], or on the muscles where the
+    protocol says so. "both" takes a synergy cell's arrays and trains a residual mapper on what that leaves over,
+    measured minus predicted.
 
     Parameters
     ----------
@@ -76,7 +94,7 @@ def fit_cell(
         Settles initial weights, order of trials, dropout and the factorisation's start.
     synergy : dict of arrays, optional
         ``arrays`` of the synergy cell of the same trials and depth; needed for "both" only.
-    checkpoint, on_epoch
+    checkpoint, on_epoch, accelerator
         As in `fit_mapper`.
 
     Returns
@@ -103,15 +121,17 @@ def fit_cell(
     >>> result.arrays["prediction"].shape
     (2, 3)
     """
-    train, evaluate = _check_trials(codes, responses, train, evaluate)
+    train, evaluate = check_trials(codes, responses, train, evaluate)
     if cell.connection not in CONNECTIONS:
         raise InputError(f"cell: connection {cell.connection!r} is not known; choose from {', '.join(CONNECTIONS)}.")
     response_scaling = fit_scaling(responses, per="column", rows=train)
     measured = response_scaling.apply(np.asarray(responses, np.float64))
-    scaled_codes = fit_scaling(codes, rows=train).apply(np.asarray(codes, np.float32))
+    scaled_codes = fit_scaling(codes, cell.scaling, rows=train).apply(np.asarray(codes, np.float32))
     goal = _GOALS[cell.connection](measured, train, cell, config, seed, synergy, scaled_codes.shape[-1])
     config = replace(config, dropout=cell.dropout, l1=cell.l1)
-    module, loss = fit_mapper(goal.build, scaled_codes, goal.targets, train, config, seed, checkpoint, on_epoch)
+    module, loss = fit_mapper(
+        goal.build, scaled_codes, goal.targets, train, config, seed, checkpoint, on_epoch, accelerator
+    )
     prediction = goal.known + _predict(module, scaled_codes)
     parameters = count_parameters(module) + goal.known_parameters
     return CellResult(
@@ -119,8 +139,8 @@ def fit_cell(
         arrays={
             "prediction": prediction[evaluate],
             "prediction_all": prediction,
-            "nrmse_muscle": _nrmse_by_muscle(measured[evaluate], prediction[evaluate]),
-            **_context(measured, evaluate, response_scaling),
+            "nrmse_muscle": nrmse_by_muscle(measured[evaluate], prediction[evaluate]),
+            **response_context(measured, evaluate, response_scaling),
             **({} if goal.basis is None else {"synergy_basis": goal.basis}),
         },
         loss=loss,
@@ -140,19 +160,32 @@ class _Goal:
 
 def _direct_goal(measured, train, cell, config, seed, synergy, n) -> _Goal:
     muscles = measured.shape[1]
-    return _Goal(build=lambda: build_mapper(cell.depth, "direct", muscles, None, cell.dropout, n), targets=measured)
+    return _Goal(build=_builder(cell, config, "direct", muscles, None, n), targets=measured)
+
+
+def _builder(cell, config, connection, muscles, basis, n) -> Callable[[], Mapper]:
+    how = {"dropout": cell.dropout, "n": n, "activation": cell.activation, "protocol": config.protocol}
+    return lambda: build_mapper(cell.depth, connection, muscles, basis, **how)
 
 
 def _synergy_goal(measured, train, cell, config, seed, synergy, n) -> _Goal:
-    factors = fit_nmf(measured[train].T, config.synergies, seed)
-    activations = np.zeros((len(measured), config.synergies))
-    activations[train] = factors.activations.T
+    factors = fit_synergies(measured[train], config, seed)
+    targets = measured
+    if protocol_of(config.protocol).fit_activations:
+        targets = np.zeros((len(measured), factors.basis.shape[1]))
+        targets[train] = factors.activations.T
     basis = torch.from_numpy(factors.basis)
-    return _Goal(
-        build=lambda: build_mapper(cell.depth, "synergy", len(basis), basis, cell.dropout, n),
-        targets=activations,
-        basis=factors.basis,
-    )
+    build = _builder(cell, config, "synergy", len(basis), basis, n)
+    return _Goal(build=build, targets=targets, basis=factors.basis)
+
+
+def fit_synergies(measured, config: MapperTraining, seed: int) -> Synergies:
+    """Synergies of scaled training responses (N, k): as many as the protocol says, or as account for its variance."""
+    rank = config.synergies
+    if not rank:
+        curve = vaf_curve(measured.T, None, seed, shuffles=0)
+        rank = choose_rank(curve, config.synergy_vaf)
+    return fit_nmf(measured.T, rank, seed)
 
 
 def _residual_goal(measured, train, cell, config, seed, synergy, n) -> _Goal:
@@ -166,7 +199,7 @@ def _residual_goal(measured, train, cell, config, seed, synergy, n) -> _Goal:
     muscles, basis = measured.shape[1], synergy["synergy_basis"]
     synergy_mapper = build_mapper(cell.depth, "synergy", muscles, torch.from_numpy(basis), n=n)
     return _Goal(
-        build=lambda: build_mapper(cell.depth, "residual", muscles, None, cell.dropout, n),
+        build=_builder(cell, config, "residual", muscles, None, n),
         targets=measured - known,
         known=known,
         known_parameters=count_parameters(synergy_mapper),
@@ -177,73 +210,11 @@ def _residual_goal(measured, train, cell, config, seed, synergy, n) -> _Goal:
 _GOALS = {"direct": _direct_goal, "synergy": _synergy_goal, "both": _residual_goal}
 
 
-def fit_baselines(
-    codes: np.ndarray,
-    responses: np.ndarray,
-    train: np.ndarray,
-    evaluate: np.ndarray,
-    expected: np.ndarray | None = None,
-    seed: int = 0,
-) -> CellResult:
-    """Score what any mapper has to beat, and what none can, on the evaluation trials.
-
-    "mean" predicts each muscle's training mean. "ridge" is a linear regression on the scaled codes, its penalty chosen
-    by scikit-learn's RidgeCV (leave-one-out on the training trials, one penalty for all muscles). "best_possible"
-    predicts the expected response, where it is known (simulated responses): its error is the noise alone.
-
-    Parameters
-    ----------
-    codes, responses, train, evaluate
-        As in `fit_cell`.
-    expected : array, shape (t, k), optional
-        Mean response in V given pose and intensity.
-    seed : int
-        Unused, as no baseline draws anything; cells and baselines are called alike.
-
-    Returns
-    -------
-    CellResult
-        Scores ``mean, ridge`` and, with `expected`, ``best_possible`` (NRMSE); arrays ``prediction_<name> (e, k)`` and
-        ``nrmse_muscle_<name> (k,)`` for each, ``ridge_alpha ()``, and those that all cells have. No loss.
-
-    Raises
-    ------
-    InputError
-        Values that are not finite, or trials in both sets.
-
-    Examples
-    --------
-    >>> codes, responses = np.zeros((3, 8, 8, 8)), np.array([[0.0], [1.0], [1.0]])
-    >>> fit_baselines(codes, responses, [0, 1], [2]).scores["mean"]
-    0.5
-    """
-    train, evaluate = _check_trials(codes, responses, train, evaluate)
-    response_scaling = fit_scaling(responses, per="column", rows=train)
-    measured = response_scaling.apply(np.asarray(responses, np.float64))
-    scaled = fit_scaling(codes, rows=train).apply(np.asarray(codes, np.float64)).reshape(len(codes), -1)
-    ridge = RidgeCV(alphas=RIDGE_ALPHAS).fit(scaled[train], measured[train])
-    predictions = {
-        "mean": np.tile(measured[train].mean(0), (len(evaluate), 1)),
-        "ridge": ridge.predict(scaled[evaluate]).reshape(len(evaluate), -1),
-    }
-    if expected is not None:
-        predictions["best_possible"] = response_scaling.apply(np.asarray(expected, np.float64)[evaluate])
-    truth = measured[evaluate]
-    return CellResult(
-        scores={name: scores.nrmse(truth, prediction) for name, prediction in predictions.items()},
-        arrays={
-            **{f"prediction_{name}": prediction for name, prediction in predictions.items()},
-            **{f"nrmse_muscle_{name}": _nrmse_by_muscle(truth, p) for name, p in predictions.items()},
-            "ridge_alpha": np.array(ridge.alpha_),
-            **_context(measured, evaluate, response_scaling),
-        },
-        loss=[],
-    )
-
-
-def _check_trials(codes, responses, train, evaluate) -> tuple[np.ndarray, np.ndarray]:
+def check_trials(codes, responses, train, evaluate) -> tuple[np.ndarray, np.ndarray]:
+    """Trials as int64, after checks: two disjoint sets, finite responses, and finite codes where there are any."""
     train, evaluate = np.asarray(train, np.int64), np.asarray(evaluate, np.int64)
     both = np.intersect1d(train, evaluate)
+    codes = np.zeros(len(responses)) if codes is None else codes
     if len(codes) != len(responses) or len(train) == 0 or len(evaluate) == 0 or len(both):
         raise InputError(
             f"cell: {len(codes)} codes, {len(responses)} responses, {len(train)} training and {len(evaluate)} "
@@ -287,11 +258,13 @@ def _score(measured, prediction, train, evaluate, parameters: int) -> dict[str, 
     }
 
 
-def _nrmse_by_muscle(measured: np.ndarray, predicted: np.ndarray) -> np.ndarray:
+def nrmse_by_muscle(measured: np.ndarray, predicted: np.ndarray) -> np.ndarray:
+    """Equation 7 for each muscle: (k,), NaN for one that never responds in these trials."""
     return np.array([scores.nrmse(m, p) for m, p in zip(measured.T, predicted.T, strict=True)])
 
 
-def _context(measured: np.ndarray, evaluate: np.ndarray, scaling: Scaling) -> dict[str, np.ndarray]:
+def response_context(measured: np.ndarray, evaluate: np.ndarray, scaling: Scaling) -> dict[str, np.ndarray]:
+    """Arrays that every result holds: what was measured, in which trials, and how to go back to volts."""
     return {
         "measured": measured[evaluate],
         "evaluate": evaluate,

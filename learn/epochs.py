@@ -1,5 +1,6 @@
 """The loop over epochs that autoencoder and mappers share: order, dropout, rate, penalty, checkpoint, in that order."""
 
+import math
 from collections.abc import Callable
 
 import numpy as np
@@ -7,6 +8,7 @@ import torch
 from torch import nn
 
 from ..errors import ConvergenceError
+from .accelerator import Accelerator
 from .checkpoints import load_checkpoint, save_checkpoint
 
 
@@ -17,7 +19,9 @@ def seeded(seed: int, build: Callable[[], nn.Module]) -> nn.Module:
         return build()
 
 
-def train_epochs(module, optimizer, kernels, error, rows, config, seed, key, checkpoint, on_epoch) -> list[float]:
+def train_epochs(
+    module, optimizer, kernels, inputs, error, rows, config, seed, key, checkpoint, on_epoch, accelerator=Accelerator()
+) -> list[float]:
     """Train module in place; the mean error of each epoch.
 
     Parameters
@@ -26,8 +30,10 @@ def train_epochs(module, optimizer, kernels, error, rows, config, seed, key, che
         What is trained, and by what; both as they are before the first epoch.
     kernels : list of Parameter
         Weights under the L1 penalty.
+    inputs : callable
+        Tensors of the trials in an index array.
     error : callable
-        Differentiable mean error of the trials in an index array.
+        Differentiable mean error, from those tensors.
     rows : int array
         Training trials.
     config : AutoencoderTraining or MapperTraining
@@ -40,6 +46,8 @@ def train_epochs(module, optimizer, kernels, error, rows, config, seed, key, che
         Where the state after each epoch is kept.
     on_epoch : callable or None
         Called as ``on_epoch(epoch, loss)`` after the checkpoint is written.
+    accelerator : Accelerator
+        Where the module is, and how a step runs there.
 
     Raises
     ------
@@ -47,10 +55,13 @@ def train_epochs(module, optimizer, kernels, error, rows, config, seed, key, che
         The error of a batch is not finite.
     """
     loss = load_checkpoint(checkpoint, key, module, optimizer) if checkpoint is not None else []
+    penalised = lambda *batch: (error(*batch), config.l1 * sum(kernel.abs().sum() for kernel in kernels))  # noqa: E731
+    step = accelerator.gradients(module.train(), penalised)
     for epoch in range(len(loss), config.epochs):
         for group in optimizer.param_groups:
             group["lr"] = config.learning_rate * config.decay ** (epoch // config.decay_every)
-        loss.append(_train_epoch(module.train(), optimizer, kernels, error, rows, config, seed, epoch))
+        with accelerator.scope(), torch.random.fork_rng(devices=accelerator.generators()):
+            loss.append(_train_epoch(optimizer, lambda batch: step(*inputs(batch)), rows, config, seed, epoch))
         if checkpoint is not None:
             save_checkpoint(checkpoint, key, module, optimizer, loss)
         if on_epoch is not None:
@@ -58,22 +69,19 @@ def train_epochs(module, optimizer, kernels, error, rows, config, seed, key, che
     return loss
 
 
-def _train_epoch(module, optimizer, kernels, error, rows, config, seed: int, epoch: int) -> float:
+def _train_epoch(optimizer, step, rows, config, seed: int, epoch: int) -> float:
     order = np.random.default_rng([seed, epoch]).permutation(rows)
     total = 0.0
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(int(np.random.SeedSequence([seed, epoch]).generate_state(1, np.uint64)[0] >> 1))
-        for start in range(0, len(order), config.batch):
-            batch = order[start : start + config.batch]
-            optimizer.zero_grad()
-            value = error(batch)
-            if not torch.isfinite(value):
-                raise ConvergenceError(
-                    f"training, epoch {epoch + 1} of {config.epochs}: the loss became {value.item()} at a learning "
-                    f"rate of {optimizer.param_groups[0]['lr']:g}, so the weights are lost. Check the inputs' scaling, "
-                    "or lower learning_rate."
-                )
-            (value + config.l1 * sum(kernel.abs().sum() for kernel in kernels)).backward()
-            optimizer.step()
-            total += value.item() * len(batch)
+    torch.manual_seed(int(np.random.SeedSequence([seed, epoch]).generate_state(1, np.uint64)[0] >> 1))
+    for start in range(0, len(order), config.batch):
+        batch = order[start : start + config.batch]
+        value = step(batch).item()
+        if not math.isfinite(value):
+            raise ConvergenceError(
+                f"training, epoch {epoch + 1} of {config.epochs}: the loss became {value} at a learning rate of "
+                f"{optimizer.param_groups[0]['lr']:g}, so the weights are lost. Check the inputs' scaling, or lower "
+                "learning_rate."
+            )
+        optimizer.step()
+        total += value * len(batch)
     return total / len(order)

@@ -8,7 +8,7 @@ import numpy as np
 
 from ..errors import InputError
 
-_TEST, _FOLD = 1, 2  # keep the two draws of one seed and repeat apart
+_TEST, _FOLD, _LABELLED = 1, 2, 3  # keep the draws of one seed and repeat apart
 
 
 def test_split(strata: np.ndarray, repeat: int, test_fraction: float, seed: int) -> tuple[np.ndarray, np.ndarray]:
@@ -121,6 +121,50 @@ def fold_split(
     dealt = np.concatenate(classes)
     validation = np.sort(calibration[dealt[fold::folds]])
     return np.setdiff1d(calibration, validation), validation
+
+
+def labelled_subset(calibration: np.ndarray, strata: np.ndarray, count: int, seed: int, repeat: int) -> np.ndarray:
+    """The first trials of the calibration set for a learning curve, each stratum in its share.
+
+    Sets of one seed and repeat are nested: a larger count adds trials and takes none away.
+
+    Parameters
+    ----------
+    calibration : int array, shape (c,)
+        Trials that are not in the repeat's test set.
+    strata : array, shape (t,)
+        The stratum of every trial of the study.
+    count : int
+        Trials wanted, 1 to c.
+    seed, repeat : int
+        As in `test_split`.
+
+    Returns
+    -------
+    int64 array, shape (count,), ascending
+
+    Raises
+    ------
+    InputError
+        More trials are wanted than there are.
+
+    Examples
+    --------
+    >>> labelled_subset(np.arange(12), np.repeat([110, 120], 6), count=4, seed=1, repeat=0) // 6
+    array([0, 0, 1, 1])
+    """
+    calibration = np.asarray(calibration)
+    if not 1 <= count <= len(calibration):
+        raise InputError(
+            f"learning curve: {count} trials were asked of {len(calibration)} calibration trials; there is no such "
+            "subset. Change [validation] curve_trials."
+        )
+    generator = np.random.default_rng([_LABELLED, seed, repeat])
+    classes = _shuffled_strata(np.asarray(strata)[calibration], generator)
+    # Places along (0, 1), evenly for each stratum: any beginning holds each stratum in its share.
+    place = np.concatenate([(np.arange(len(each)) + 0.5) / len(each) for each in classes])
+    order = np.concatenate(classes)[np.argsort(place, kind="stable")]
+    return np.sort(calibration[order[:count]].astype(np.int64))
 
 
 def _shuffled_strata(strata: np.ndarray, generator: np.random.Generator) -> list[np.ndarray]:

@@ -8,7 +8,6 @@ threads (torch sums in another order on another number). The number of threads i
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -17,48 +16,15 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from ..errors import InputError
+from .accelerator import Accelerator
 from .autoencoder import Autoencoder, build_autoencoder
 from .checkpoints import training_key
 from .epochs import seeded, train_epochs
 from .mappers import Mapper
+from .protocols import AutoencoderTraining, MapperTraining, protocol_of
 from .scaling import Scaling
 
 _ENCODE_BATCH = 8  # volumes at once; bounds memory to about 200 MiB at 64³
-
-
-@dataclass(frozen=True, kw_only=True)
-class AutoencoderTraining:
-    """Protocol of the autoencoder; defaults are the paper's, epochs, rate and decay the released code's.
-
-    The rate in epoch e (from 0) is ``learning_rate * decay ** (e // decay_every)``; `l1` times the sum of absolute
-    values of all convolution kernels is added to the mean squared error.
-    """
-
-    epochs: int = 100
-    batch: int = 32
-    learning_rate: float = 0.1
-    momentum: float = 0.9
-    l1: float = 1e-4
-    decay: float = 0.7
-    decay_every: int = 20
-
-
-@dataclass(frozen=True, kw_only=True)
-class MapperTraining:
-    """Protocol of a mapper; defaults are the paper's, epochs, rate, rho and decay the released code's.
-
-    The rate falls as in `AutoencoderTraining`; `l1` acts on convolution and dense kernels.
-    """
-
-    epochs: int = 150
-    batch: int = 32
-    learning_rate: float = 1.0
-    rho: float = 0.95
-    decay: float = 0.7
-    decay_every: int = 20
-    dropout: float = 0.15
-    l1: float = 1e-4
-    synergies: int = 9
 
 
 OnEpoch = Callable[[int, float], None]
@@ -84,6 +50,7 @@ def fit_autoencoder(
     checkpoint: Path | None = None,
     on_epoch: OnEpoch | None = None,
     scaling: Scaling | None = None,
+    accelerator: Accelerator = Accelerator(),
 ) -> tuple[Autoencoder, list[float]]:
     """Train the autoencoder to rebuild the training volumes inside the mask.
 
@@ -109,11 +76,13 @@ def fit_autoencoder(
         Called as ``on_epoch(epoch, loss)`` after the checkpoint is written.
     scaling : Scaling, optional
         Fitted on the training volumes; applied to each volume as it is read.
+    accelerator : Accelerator, optional
+        Where it is trained; the CPU without one.
 
     Returns
     -------
     module : Autoencoder
-        In evaluation mode, mask inside.
+        In evaluation mode, mask inside, on the CPU.
     loss : list of float
         Mean squared error of each epoch, without the penalty.
 
@@ -133,18 +102,23 @@ def fit_autoencoder(
     """
     rows = np.arange(len(volumes)) if train is None else np.asarray(train, np.int64)
     mask = np.asarray(mask, np.float32)
-    module = seeded(seed, lambda: build_autoencoder(len(mask), torch.from_numpy(mask)))
+    kernel = protocol_of(config.protocol).code_kernel
+    module = accelerator.place(seeded(seed, lambda: build_autoencoder(len(mask), torch.from_numpy(mask), kernel)))
     optimizer = torch.optim.SGD(module.parameters(), lr=config.learning_rate, momentum=config.momentum)
 
-    def error(batch: np.ndarray) -> Tensor:
-        x = _read_volumes(volumes, batch, mask, scaling)
+    def inputs(batch: np.ndarray) -> tuple[Tensor, ...]:
+        return (accelerator.tensor(_read_volumes(volumes, batch, mask, scaling)),)
+
+    def error(x: Tensor) -> Tensor:
         return functional.mse_loss(module(x), x)
 
     first = _read_volumes(volumes, rows[:1], mask, scaling).numpy()  # tells data sets apart without reading them whole
     key = training_key("autoencoder", config, seed, rows, mask, scaling, first)
     kernels = [layer.weight for layer in module.convolutions()]
-    loss = train_epochs(module, optimizer, kernels, error, rows, config, seed, key, checkpoint, on_epoch)
-    return module.eval(), loss
+    loss = train_epochs(
+        module, optimizer, kernels, inputs, error, rows, config, seed, key, checkpoint, on_epoch, accelerator
+    )
+    return module.cpu().eval(), loss
 
 
 def encode_volumes(
@@ -196,12 +170,13 @@ def fit_mapper(
     seed: int,
     checkpoint: Path | None = None,
     on_epoch: OnEpoch | None = None,
+    accelerator: Accelerator = Accelerator(),
 ) -> tuple[Mapper, list[float]]:
     """Train a mapper's outputs on targets, then settle its batch-norm statistics.
 
     Keras's momentum of 0.99 makes running statistics trail the weights by hundreds of steps: after a short training
-    they still hold a good share of the initial 0 and 1 (64 % after 5 epochs of 9 steps). They are therefore computed
-    anew after the last epoch, exactly, over the training trials and with the final weights, layer after layer.
+    they still hold a good share of the initial 0 and 1 (64 % after 5 epochs of 9 steps). Unless the protocol wants them
+    so, they are computed anew after the last epoch, over the training trials and with the final weights.
 
     Parameters
     ----------
@@ -215,13 +190,13 @@ def fit_mapper(
         Training trials.
     config : MapperTraining
         The protocol; its `dropout` and `synergies` are the caller's to build with.
-    seed, checkpoint, on_epoch
+    seed, checkpoint, on_epoch, accelerator
         As in `fit_autoencoder`.
 
     Returns
     -------
     module : Mapper
-        In evaluation mode.
+        In evaluation mode, on the CPU.
     loss : list of float
         Mean squared error of each epoch, with dropout, without the penalty.
 
@@ -242,19 +217,27 @@ def fit_mapper(
     train = np.asarray(train, np.int64)
     x = torch.from_numpy(np.ascontiguousarray(codes[train], np.float32))[:, None]
     y = torch.from_numpy(np.ascontiguousarray(targets[train], np.float32))
-    module = seeded(seed, build).to(memory_format=torch.channels_last_3d)  # 1.6 times faster on the CPU
+    module = accelerator.place(seeded(seed, build))
+    placed = accelerator.tensor(x), accelerator.tensor(y)
     # Keras's epsilon; torch's own is ten times larger and lets the first steps be larger, too.
     optimizer = torch.optim.Adadelta(module.parameters(), lr=config.learning_rate, rho=config.rho, eps=1e-7)
 
-    def error(batch: np.ndarray) -> Tensor:
-        return functional.mse_loss(module.outputs(x[batch]), y[batch])
+    def inputs(batch: np.ndarray) -> tuple[Tensor, ...]:
+        return tuple(each[batch] for each in placed)
+
+    def error(codes: Tensor, wanted: Tensor) -> Tensor:
+        return functional.mse_loss(module.outputs(codes), wanted)
 
     key = training_key(str(module), config, seed, train, x.numpy(), y.numpy())
-    kernels = [layer.weight for layer in module.weighted()]
+    protocol = protocol_of(config.protocol)
+    kernels = [layer.weight for layer in module.weighted() if protocol.l1_dense or isinstance(layer, nn.Conv3d)]
+    rows = np.arange(len(train))
     loss = train_epochs(
-        module, optimizer, kernels, error, np.arange(len(train)), config, seed, key, checkpoint, on_epoch
+        module, optimizer, kernels, inputs, error, rows, config, seed, key, checkpoint, on_epoch, accelerator
     )
-    settle_batch_norm(module.eval(), x)
+    module.cpu().eval()
+    if protocol.settle_batch_norm:
+        settle_batch_norm(module, x)
     return module, loss
 
 

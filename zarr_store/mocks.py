@@ -3,21 +3,31 @@
 import numpy as np
 import xarray as xr
 
-from .schema import BASELINES, CELL_DIMS, GRID_DIMS, STATUS_ATTRS, VOLUME_DIMS, Status, empty_results, global_attrs
+from .schema import (
+    BASELINES,
+    BOUNDS,
+    CELL_DIMS,
+    GRID_DIMS,
+    STATUS_ATTRS,
+    VOLUME_DIMS,
+    Status,
+    empty_results,
+    global_attrs,
+)
 
 MUSCLES = ("FDI", "APB", "ADM")
 
 
 def mock_results(
     *, inputs=("e_norm", "firing_rate"), depths=(3, 6), connections=("direct", "synergy", "both"), repeats=(0, 1),
-    muscles=MUSCLES, n_test=5, n_synergies=2, folds=(), dropouts=(0.15,), l1s=(1e-4,), seed=0,
+    muscles=MUSCLES, n_test=5, n_synergies=2, folds=(), dropouts=(0.15,), l1s=(1e-4,), trials=(), seed=0,
 ) -> xr.Dataset:  # fmt: skip
     """Build a results Dataset as `open_results` returns it, every cell done, with random scores.
 
     Parameters
     ----------
-    inputs, depths, connections, repeats, muscles, folds, dropouts, l1s : sequence
-        Labels; with `folds` the variables of the cross-validation are there too.
+    inputs, depths, connections, repeats, muscles, folds, dropouts, l1s, trials : sequence
+        Labels; with `folds` the variables of the cross-validation are there too, with `trials` those of the curve.
     n_test, n_synergies : int
         Sizes of ``test`` and ``synergy``.
     seed : int
@@ -29,7 +39,10 @@ def mock_results(
     """
     coords = {"input": inputs, "depth": depths, "connection": connections, "repeat": repeats, "muscle": muscles}
     coords |= {"baseline": BASELINES, "test": np.arange(n_test), "synergy": np.arange(n_synergies)}
-    coords |= {"fold": folds, "dropout": dropouts, "l1": l1s} if len(folds) else {}
+    coords |= {"rank": np.arange(1, len(muscles) + 1), "bound": BOUNDS}
+    grid = {"dropout": dropouts, "l1": l1s, "activation": ("relu",), "scaling": ("minmax",)}
+    coords |= {"fold": folds, **grid} if len(folds) else {}
+    coords |= {"trials": trials} if len(trials) else {}
     results = empty_results(coords, cross_validation=bool(len(folds)))
     rng = np.random.default_rng(seed)
     for name, variable in results.data_vars.items():
@@ -43,6 +56,8 @@ def mock_results(
     results["n_parameters"].values[...] = rng.integers(1e5, 6e5, results.n_parameters.shape)
     results["dropout_selected"].values[...] = dropouts[0]
     results["l1_selected"].values[...] = l1s[0]
+    results["activation_selected"].values[...] = "relu"
+    results["scaling_selected"].values[...] = "minmax"
     results["test_trial"].values[...] = np.arange(n_test)
     assert results.nrmse.dims == CELL_DIMS
     return results

@@ -12,12 +12,13 @@ from ..errors import StoreError
 from .datasets import open_dataset, publish_dataset
 from .ids import plain
 from .runs import read_arrays, read_record, record_state
-from .schema import BASELINES, CELL_DIMS, CV_DIMS, Status, empty_results
+from .schema import BASELINES, BOUNDS, CELL_DIMS, CURVE_DIMS, CV_DIMS, HYPER_DIMS, Status, empty_results
 from .study import Study, checked_run_id, locate
 
 _BASELINE_DIMS = ("input", "repeat")
+_CURVE_BASELINE_DIMS = (*_BASELINE_DIMS, "trials")
 _AXES = {"input": "inputs", "depth": "depths", "connection": "connections", "repeat": "repeats", "muscle": "muscles",
-         "fold": "folds", "dropout": "dropouts", "l1": "l1s"}  # fmt: skip
+         "fold": "folds", "trials": "trials"}  # fmt: skip
 _SCORES = ("nrmse", "nrmse_train", "r2", "bic", "aicc", "residual_variance")
 
 
@@ -29,12 +30,17 @@ class ResultPlan:
     ----------
     inputs, depths, connections, repeats, muscles : tuple
         Labels of the test table.
-    folds, dropouts, l1s : tuple
+    folds : tuple
         Labels of the cross-validation; no folds, no cross-validation.
+    grid : mapping of name to tuple
+        Values of the hyper-parameters, `HYPER_DIMS`.
+    trials : tuple
+        Sizes of the learning curve.
     runs : mapping of label tuple to run id or None
         ``(input, depth, connection, repeat)``: the final training, None while its hyperparameters are not chosen;
         ``(input, repeat)``: the baselines;
-        ``(input, depth, connection, repeat, fold, dropout, l1)``: a training of the cross-validation.
+        the first with the fold and the values of the grid: a training of the cross-validation;
+        both with the number of trials: the learning curve.
         A cell that is not in it counts as None.
     attrs : mapping
         Plain values for the attributes of the Dataset, such as the ids of head and volumes; no dates, no hosts.
@@ -57,13 +63,14 @@ class ResultPlan:
     repeats: tuple
     muscles: tuple
     folds: tuple = ()
-    dropouts: tuple = ()
-    l1s: tuple = ()
+    grid: Mapping = field(default_factory=dict)
+    trials: tuple = ()
     runs: Mapping = field(default_factory=dict)
     attrs: Mapping = field(default_factory=dict)
 
     def __post_init__(self):
-        known = {key for dims in (_BASELINE_DIMS, CELL_DIMS, CV_DIMS) for key in self._keys(dims)}
+        kinds = (_BASELINE_DIMS, _CURVE_BASELINE_DIMS, CELL_DIMS, CURVE_DIMS, CV_DIMS)
+        known = {key for dims in kinds for key in self._keys(dims)}
         stray = [key for key in self.runs if key not in known]
         if stray:
             raise StoreError(
@@ -76,7 +83,7 @@ class ResultPlan:
 
     def labels(self, dim: str) -> tuple:
         """Give the labels along a dimension of the results."""
-        return tuple(getattr(self, _AXES[dim]))
+        return tuple(self.grid.get(dim, ()) if dim in HYPER_DIMS else getattr(self, _AXES[dim]))
 
     def cells(self, dims: tuple) -> dict:
         """Give the run id (or None) of every cell along `dims`, in the order of the axes."""
@@ -101,7 +108,7 @@ class _Run:
         return math.nan if value is None else value
 
 
-def collect(study, plan: ResultPlan) -> xr.Dataset:
+def collect(study, plan: ResultPlan, complete=None) -> xr.Dataset:
     """Build ``results.zarr`` from the records of the runs that the plan names, and open it.
 
     Only those records are read, so runs of older configurations do not show. The same records give the same bytes, in
@@ -111,6 +118,8 @@ def collect(study, plan: ResultPlan) -> xr.Dataset:
     ----------
     study : Study or path-like
     plan : ResultPlan
+    complete : callable, optional
+        Fills in what follows from all runs together: takes the Dataset in memory, and returns it.
 
     Returns
     -------
@@ -140,6 +149,9 @@ def collect(study, plan: ResultPlan) -> xr.Dataset:
         for run in _read_runs(study, plan, CV_DIMS, with_arrays=False):
             _fill_state(values, "cv_", run)
             values["cv_nrmse"][run.at] = run.score("nrmse")
+    if plan.trials:
+        _fill_curve(values, study, plan)
+    results = results if complete is None else complete(results)
     results = results.assign_attrs(plain(dict(plan.attrs), "attrs"))
     publish_dataset(results, study.results, study.making, f"writing {study.results}")
     return open_results(study)
@@ -202,8 +214,11 @@ def _coords(plan, cells, baselines):
     n_test = max((len(run.arrays["evaluate"]) for run in done if "evaluate" in run.arrays), default=0)
     bases = [run.arrays["synergy_basis"] for run in done if "synergy_basis" in run.arrays]
     n_synergies = max((basis.shape[1] for basis in bases), default=0)
-    names = [dim for dim in _AXES if plan.folds or dim not in ("fold", "dropout", "l1")]
-    coords = {dim: plan.labels(dim) for dim in names}
+    n_ranks = max((len(run.arrays["synergy_vaf"]) for run in done if "synergy_vaf" in run.arrays), default=0)
+    names = ["input", "depth", "connection", "repeat", "muscle"]
+    names += ["fold", *HYPER_DIMS] if plan.folds else []
+    names += ["trials"] if plan.trials else []
+    coords = {dim: plan.labels(dim) for dim in names} | {"rank": np.arange(1, n_ranks + 1), "bound": BOUNDS}
     return coords | {"baseline": BASELINES, "test": np.arange(n_test), "synergy": np.arange(n_synergies)}
 
 
@@ -221,15 +236,25 @@ def _fill_cell(values, run):
         values[name][run.at] = run.score(name)
     scores, labels = run.record["scores"], run.record["labels"]
     values["criteria_valid"][run.at] = bool(scores.get("criteria_valid", False))
-    values["n_parameters"][run.at[1:3]] = scores.get("n_parameters") or 0
-    for name in ("dropout", "l1"):
-        values[f"{name}_selected"][run.at] = math.nan if labels.get(name) is None else labels[name]
+    values["n_parameters"][run.at[1:]] = scores.get("n_parameters") or 0
+    for name in HYPER_DIMS:
+        if labels.get(name) is not None:
+            values[f"{name}_selected"][run.at] = labels[name]
     _put(values["nrmse_muscle"], run.at, run.arrays.get("nrmse_muscle"), run)
-    _put(values["prediction"], run.at, run.arrays.get("prediction"), run, along_test=True)
+    _put(values["prediction"], run.at, run.arrays.get("prediction"), run, may_be_shorter=True)
     _fill_repeat(values, run, repeat=run.at[3])
     basis = run.arrays.get("synergy_basis")
     if basis is not None and np.isnan(values["synergy_basis"][run.at[3]]).all():
-        _put(values["synergy_basis"], run.at[3:], basis, run)
+        _put(values["synergy_basis"][..., : basis.shape[1]], run.at[3:], basis, run)
+
+
+def _fill_curve(values, study, plan):
+    for run in _read_runs(study, plan, CURVE_DIMS, with_arrays=False):
+        values["curve_run_id"][run.at] = run.run_id
+        values["curve_nrmse"][run.at] = run.score("nrmse")
+    for run in _read_runs(study, plan, _CURVE_BASELINE_DIMS, with_arrays=False):
+        for i, name in enumerate(BASELINES):
+            values["curve_baseline_nrmse"][run.at[0], i, run.at[1], run.at[2]] = run.score(name)
 
 
 def _fill_baseline(values, run):
@@ -240,7 +265,10 @@ def _fill_baseline(values, run):
         at = (run.at[0], i, run.at[1])
         values["baseline_nrmse"][at] = run.score(name)
         _put(values["baseline_nrmse_muscle"], at, run.arrays.get(f"nrmse_muscle_{name}"), run)
-        _put(values["baseline_prediction"], at, run.arrays.get(f"prediction_{name}"), run, along_test=True)
+        _put(values["baseline_prediction"], at, run.arrays.get(f"prediction_{name}"), run, may_be_shorter=True)
+        _put(values["baseline_sd"], at, run.arrays.get(f"sd_{name}"), run, may_be_shorter=True)
+    for name in ("synergy_vaf", "synergy_vaf_chance", "synergy_vaf_muscle"):
+        _put(values[name], run.at[1:], run.arrays.get(name), run, may_be_shorter=True)
     _fill_repeat(values, run, repeat=run.at[1])
 
 
@@ -252,7 +280,7 @@ def _fill_repeat(values, run, repeat):
         if array not in run.arrays:
             continue
         new = np.full_like(values[name][repeat], -1 if name == "test_trial" else np.nan)
-        _put(new[None], (0,), run.arrays[array], run, along_test=array in ("evaluate", "measured"))
+        _put(new[None], (0,), run.arrays[array], run, may_be_shorter=array in ("evaluate", "measured"))
         old = values[name][repeat]
         unset = (old == -1).all() if name == "test_trial" else np.isnan(old).all()
         if not unset and not np.allclose(old, new, rtol=1e-6, atol=0, equal_nan=True):
@@ -264,12 +292,12 @@ def _fill_repeat(values, run, repeat):
         values[name][repeat] = old if not unset else new
 
 
-def _put(target, at, array, run, along_test=False):
-    """Copy an array of a run into its cell; along the test set it may be shorter, which leaves the rest missing."""
+def _put(target, at, array, run, may_be_shorter=False):
+    """Copy an array of a run into its cell; along its first axis it may be shorter, which leaves the rest missing."""
     if array is None:
         return
     cell = target[at]
-    shorter = along_test and array.shape[1:] == cell.shape[1:] and len(array) < len(cell)
+    shorter = may_be_shorter and array.shape[1:] == cell.shape[1:] and len(array) < len(cell)
     if array.shape != cell.shape and not shorter:
         raise StoreError(
             f"collecting run {run.run_id}: an array of the shape {array.shape} does not fit the cell of shape "

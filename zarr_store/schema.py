@@ -15,8 +15,11 @@ FIELD_DIMS = ("pose", "component", "x", "y", "z")
 GRID_DIMS = ("x", "y", "z")
 CODE_DIMS = ("trial", "code_x", "code_y", "code_z")
 CELL_DIMS = ("input", "depth", "connection", "repeat")
-CV_DIMS = (*CELL_DIMS, "fold", "dropout", "l1")
-BASELINES = ("mean", "ridge", "best_possible")
+HYPER_DIMS = ("dropout", "l1", "activation", "scaling")
+CV_DIMS = (*CELL_DIMS, "fold", *HYPER_DIMS)
+CURVE_DIMS = (*CELL_DIMS, "trials")
+BASELINES = ("mean", "ridge", "pls", "ridge_voxels", "gp_position", "response_model", "best_possible")
+BOUNDS = ("low", "high")
 
 
 class Status(enum.IntEnum):
@@ -89,6 +92,8 @@ class Variable:
 _NRMSE = "equation 7: sqrt(sum_j ||error_j||^2 / sum_j ||measured_j||^2) over the trials j"
 _SCALED = "scaled as the training responses of the repeat: (V - response_minimum) / response_range"
 _VARIANCE = "log of residual_variance on the training trials (equation 9), N trials, k muscles, p = n_parameters"
+_BOOTSTRAP = "by the bootstrap over test trials, drawn for all repeats together"
+_PAIRED = "from the same bootstrap samples for both; the best model is that of the lowest mean, best_possible left out"
 _PREDICTION = (*CELL_DIMS, "test", "muscle")
 _BASELINE = ("input", "baseline", "repeat")
 
@@ -114,7 +119,7 @@ RESULT_VARIABLES = {
         dims=CELL_DIMS, long_name="residual variance on the training trials", comment="equation 9, in scaled units"
     ),
     "n_parameters": Variable(
-        dims=("depth", "connection"), long_name="trainable parameters", dtype="int64", missing=0,
+        dims=("depth", "connection", "repeat"), long_name="trainable parameters", dtype="int64", missing=0,
         comment="0: not known yet",
     ),
     "nrmse_muscle": Variable(
@@ -122,6 +127,12 @@ RESULT_VARIABLES = {
     ),
     "dropout_selected": Variable(dims=CELL_DIMS, long_name="dropout rate of the final training"),
     "l1_selected": Variable(dims=CELL_DIMS, long_name="L1 penalty of the final training"),
+    "activation_selected": Variable(
+        dims=CELL_DIMS, long_name="inner activation of the final training", dtype="object", missing=""
+    ),
+    "scaling_selected": Variable(
+        dims=CELL_DIMS, long_name="scaling of inputs and codes of the final training", dtype="object", missing=""
+    ),
     "status": Variable(
         dims=CELL_DIMS, long_name="state of the final training", dtype="int8", missing=int(Status.PENDING)
     ),
@@ -150,6 +161,10 @@ RESULT_VARIABLES = {
     "baseline_prediction": Variable(
         dims=(*_BASELINE, "test", "muscle"), long_name="response predicted by the baseline", comment=_SCALED
     ),
+    "baseline_sd": Variable(
+        dims=(*_BASELINE, "test", "muscle"), long_name="predictive standard deviation of the response",
+        comment=_SCALED + "; of predictors that tell their uncertainty, trial-to-trial variability included",
+    ),
     "baseline_status": Variable(
         dims=("input", "repeat"), long_name="state of the baselines", dtype="int8", missing=int(Status.PENDING)
     ),
@@ -158,7 +173,56 @@ RESULT_VARIABLES = {
     ),
     "synergy_basis": Variable(
         dims=("repeat", "muscle", "synergy"), long_name="muscle synergies of the training responses",
-        comment="basis of the non-negative factorisation, of the repeat's first trained synergy cell",
+        comment="basis of the non-negative factorisation, of the repeat's first trained synergy cell; in the order of "
+        "the first repeat's synergies that they are most like",
+    ),
+    "synergy_similarity": Variable(
+        dims=("repeat", "synergy"), long_name="cosine to the same synergy of the first repeat",
+    ),
+    "synergy_vaf": Variable(
+        dims=("repeat", "rank"), long_name="variance of the training responses that synergies account for",
+        comment="1 - ||M - B A||^2 / ||M||^2, about zero, of scaled responses",
+    ),
+    "synergy_vaf_chance": Variable(
+        dims=("repeat", "rank"), long_name="synergy_vaf of responses that are shuffled over the trials",
+        comment="each muscle on its own: what amplitudes give without anything that muscles have in common",
+    ),
+    "synergy_vaf_muscle": Variable(
+        dims=("repeat", "rank", "muscle"), long_name="synergy_vaf of each muscle",
+    ),
+    "nrmse_mean": Variable(dims=CELL_DIMS[:3], long_name="mean over the repeats of nrmse"),
+    "nrmse_sd": Variable(dims=CELL_DIMS[:3], long_name="standard deviation over the repeats of nrmse"),
+    "nrmse_interval": Variable(
+        dims=(*CELL_DIMS[:3], "bound"), long_name="95 % confidence interval of nrmse_mean", comment=_BOOTSTRAP
+    ),
+    "nrmse_above_best": Variable(
+        dims=CELL_DIMS[:3], long_name="nrmse_mean minus that of the best model", comment=_PAIRED
+    ),
+    "nrmse_above_best_interval": Variable(
+        dims=(*CELL_DIMS[:3], "bound"), long_name="95 % confidence interval of nrmse_above_best",
+        comment=f"{_PAIRED}; simultaneous over all models",
+    ),
+    "best_share": Variable(
+        dims=CELL_DIMS[:3], long_name="share of the bootstrap samples in which this model is the best",
+        comment="among networks and predictors without one, but for best_possible",
+    ),
+    "baseline_nrmse_mean": Variable(dims=_BASELINE[:2], long_name="mean over the repeats of baseline_nrmse"),
+    "baseline_nrmse_sd": Variable(
+        dims=_BASELINE[:2], long_name="standard deviation over the repeats of baseline_nrmse"
+    ),
+    "baseline_nrmse_interval": Variable(
+        dims=(*_BASELINE[:2], "bound"), long_name="95 % confidence interval of baseline_nrmse_mean",
+        comment=_BOOTSTRAP,
+    ),
+    "baseline_above_best": Variable(
+        dims=_BASELINE[:2], long_name="baseline_nrmse_mean minus that of the best model", comment=_PAIRED
+    ),
+    "baseline_above_best_interval": Variable(
+        dims=(*_BASELINE[:2], "bound"), long_name="95 % confidence interval of baseline_above_best",
+        comment=f"{_PAIRED}; simultaneous over all models",
+    ),
+    "baseline_best_share": Variable(
+        dims=_BASELINE[:2], long_name="share of the bootstrap samples in which this predictor is the best"
     ),
 }  # fmt: skip
 """The variables of results.zarr. A cell without a finished run is present, with status pending and NaN."""
@@ -174,18 +238,37 @@ CV_VARIABLES = {
 }
 """Added where cross-validation was asked for."""
 
+CURVE_VARIABLES = {
+    "curve_nrmse": Variable(
+        dims=CURVE_DIMS, long_name="normalised RMSE on the test trials, after training on fewer trials",
+        comment=f"{_NRMSE}; hyper-parameters and codes are those of the whole calibration set",
+    ),
+    "curve_run_id": Variable(dims=CURVE_DIMS, long_name="run of the training", dtype="object", missing=""),
+    "curve_baseline_nrmse": Variable(
+        dims=(*_BASELINE, "trials"), long_name="normalised RMSE of the baseline, after fitting to fewer trials",
+        comment=_NRMSE,
+    ),
+}  # fmt: skip
+"""Added where a learning curve was asked for."""
+
 LABELS = {
     "input": "what the networks see: |E| or the firing rate",
     "depth": "convolution layers of the mapper",
     "connection": "how the mapper reaches the muscles: direct, through synergies, or the sum of both",
     "repeat": "random split of the trials into calibration and test",
     "muscle": "muscle",
-    "baseline": "predictor without a network; best_possible is the mean response that the simulation knows",
+    "baseline": "predictor without a network; response_model is our own, best_possible the mean response that the "
+    "simulation knows",
     "test": "position in the test set",
     "synergy": "synergy",
     "fold": "fold of the cross-validation",
     "dropout": "dropout rate",
     "l1": "L1 penalty",
+    "activation": "inner activation of the mapper",
+    "scaling": "scaling of inputs and codes",
+    "trials": "labelled trials of the training",
+    "rank": "number of synergies",
+    "bound": "end of the interval",
 }
 
 
@@ -209,7 +292,8 @@ def empty_results(coords: dict, cross_validation: bool) -> xr.Dataset:
     Parameters
     ----------
     coords : dict
-        Labels along every dimension: `LABELS`, without fold, dropout and l1 where there is no cross-validation.
+        Labels along every dimension: `LABELS`, without fold and hyper-parameters where there is no cross-validation,
+        without trials where there is no learning curve.
     cross_validation : bool
         Whether to add `CV_VARIABLES`.
 
@@ -219,6 +303,7 @@ def empty_results(coords: dict, cross_validation: bool) -> xr.Dataset:
         In memory; status pending, scores NaN.
     """
     variables = RESULT_VARIABLES | (CV_VARIABLES if cross_validation else {})
+    variables |= CURVE_VARIABLES if "trials" in coords else {}
     sizes = {dim: len(labels) for dim, labels in coords.items()}
     return xr.Dataset(
         {name: variable.empty(sizes) for name, variable in variables.items()},

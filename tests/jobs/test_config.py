@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from motorsweep.errors import ConfigError
 from motorsweep.hpc.executors import EXECUTORS, ExecutorConfig
+from motorsweep.hpc.identity import autoencoder_training, mapper_training
 from motorsweep.jobs.config import StudyConfig, load_study_config, parse_study, to_plain
 from motorsweep.jobs.tables import BUILTIN_COILS, SolverTable, StudyTables
 from motorsweep.sim.tissues import conductivity_of
@@ -37,7 +38,9 @@ def test_defaults_are_those_of_the_paper(tmp_path):
     assert config.stimulation.intensities_percent_rmt == (110.0, 120.0, 130.0, 140.0)
     assert config.stimulation.trials == (300, 149, 150, 100)
     assert len(config.responses.muscles) == 15
-    assert (config.autoencoder.epochs, config.autoencoder.batch, config.autoencoder.momentum) == (100, 32, 0.9)
+    assert (config.autoencoder.epochs, config.autoencoder.batch, config.autoencoder.momentum) == (100, 0, 0.9)
+    assert (autoencoder_training(config).batch, mapper_training(config).batch) == (32, 32)
+    assert config.protocol == "paper"
     assert (config.mappers.depths, config.mappers.connections) == ((3, 6), ("direct", "synergy", "both"))
     assert (config.mappers.epochs, config.mappers.rho, config.mappers.dropout) == (150, 0.95, 0.15)
     assert (config.validation.repeats, config.validation.folds) == (3, 0)
@@ -81,7 +84,7 @@ def test_a_default_and_the_same_value_in_the_file_are_one_thing():
             "[solver]\nknd = 'direct'",
             "[solver] knd is not a key; did you mean kind? valid keys: kind, order, margin_mm, rtol, poses_per_shard",
         ),
-        ("sed = 3", "sed is not a key; did you mean seed? valid keys: name, seed, folder, head"),
+        ("sed = 3", "sed is not a key; did you mean seed? valid keys: name, seed, folder, protocol, head"),
         ("[mapers]\nepochs = 3", "[mapers] is not a table; did you mean mappers? valid: name, seed"),
         ("[head.mesh]\nfine_m = 2", "[head.mesh] fine_m is not a key; did you mean fine_mm?"),
         ("[executor]\nworker = 2", "[executor] worker is not a key; did you mean workers?"),

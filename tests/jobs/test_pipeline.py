@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -132,9 +133,10 @@ def test_status_show_and_verify_answer(finished, command):
     assert "there is none" in wrong.stderr and "Traceback" not in wrong.stderr
 
 
-def test_dask_workers_give_the_same_results_as_this_process(finished, command, tmp_path):
+@pytest.mark.parametrize("workers", [2, 4])
+def test_dask_workers_give_the_same_results_as_this_process(finished, command, tmp_path, workers):
     (tmp_path / "study.toml").write_text(TINY)
-    done = command("run", "study.toml", "--executor", "local", "--workers", 2, folder=tmp_path)
+    done = command("run", "study.toml", "--executor", "local", "--workers", workers, folder=tmp_path)
     assert "dashboard  http://127.0.0.1:" in done.stderr
     same_results(finished[0], tmp_path)
 
@@ -247,16 +249,43 @@ def test_measured_responses_take_the_place_of_the_planted_ones(finished, command
 
 
 def test_cross_validation_chooses_the_hyperparameters(command, tmp_path):
-    text = changed(TINY, validation__folds="2", validation__dropout_grid="[0.0, 0.4]", validation__repeats="1")
+    grids = {"dropout": [0.0, 0.4], "l1": [1e-4], "activation": ["relu", "elu"], "scaling": ["minmax", "standard"]}
+    text = changed(TINY, validation__folds="2", validation__repeats="1", validation__search='"axes"')
+    text = changed(text, **{f"validation__{name}_grid": json.dumps(values) for name, values in grids.items()})
     text = changed(text, inputs__kinds='["firing_rate"]', mappers__epochs="2", autoencoder__epochs="1")
+    text = changed(text, validation__curve_trials="[8, 14]")
     (tmp_path / "study.toml").write_text(text)
     command("run", "study.toml", folder=tmp_path)
     results = open_results(tmp_path / "studies/tiny").load()
-    assert results["cv_nrmse"].dims == ("input", "depth", "connection", "repeat", "fold", "dropout", "l1")
-    assert np.isfinite(results["cv_nrmse"].values).all()
-    best = results["cv_nrmse"].mean("fold").isel(l1=0).idxmin("dropout")
-    np.testing.assert_array_equal(best.values, results["dropout_selected"].values)
+    assert results["cv_nrmse"].dims == ("input", "depth", "connection", "repeat", "fold", *grids)
+    tried = np.isfinite(results["cv_nrmse"].isel(input=0, depth=0, connection=0, repeat=0, fold=0, l1=0).values)
+    wanted = [[[1, 1], [1, 0]], [[1, 0], [0, 0]]]  # one change at a time: dropout, activation, scaling
+    np.testing.assert_array_equal(tried, wanted)
+    mean = results["cv_nrmse"].mean("fold", skipna=False).stack(choice=list(grids))
+    for place in mean.drop_vars("choice").stack(cell=["input", "depth", "connection", "repeat"]).transpose("cell", ...):
+        best = mean.indexes["choice"][int(np.nanargmin(place.values))]
+        cell = {name: place[name].item() for name in ("input", "depth", "connection", "repeat")}
+        assert best == tuple(results[f"{name}_selected"].sel(cell).item() for name in grids)
+    # the learning curve: the chosen models on fewer trials, each subset's mean a predictor of its own
+    assert np.isfinite(results["curve_nrmse"].values).all()
+    curve = results["curve_baseline_nrmse"].isel(input=0, repeat=0)
+    assert np.isfinite(curve.values).all() and (curve.sel(baseline="mean").diff("trials") != 0).all()
+    np.testing.assert_allclose(
+        curve.sel(baseline="best_possible") / curve.sel(baseline="best_possible").values[0], 1, atol=0.2
+    )
     assert "nothing is left to do" in command("plan", "study.toml", folder=tmp_path).stdout
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "told"),
+    [
+        ("validation__folds", "30", r"\[validation\] folds asks for 30, and 26 trials leave 21 to train on"),
+        ("validation__curve_trials", "[50]", r"\[validation\] curve_trials asks for 50, and 26 trials leave 21"),
+    ],
+)
+def test_too_few_trials_are_told_before_anything_is_solved(command, tmp_path, key, value, told):
+    (tmp_path / "study.toml").write_text(changed(TINY, **{key: value}))
+    assert re.search(told, command("plan", "study.toml", folder=tmp_path, code=2).stderr)
 
 
 def test_a_failed_training_is_a_row_with_a_reason_and_can_be_tried_again(finished, command, tmp_path):

@@ -4,10 +4,8 @@ import numpy as np
 import pytest
 from motorsweep.errors import InputError
 from motorsweep.learn import scores
-from motorsweep.learn.cells import Cell, fit_baselines, fit_cell
+from motorsweep.learn.cells import Cell, fit_cell
 from motorsweep.learn.training import MapperTraining
-from sklearn.linear_model import Ridge
-from sklearn.model_selection import LeaveOneOut, cross_val_predict
 
 CONFIG = MapperTraining(epochs=3, batch=16, synergies=3)
 TRIALS, MUSCLES = 40, 5
@@ -108,41 +106,12 @@ def test_cell_overrides_dropout_and_l1_of_the_configuration(fitted, data):
     assert fit_cell(*data, TRAIN, EVALUATE, replace(cell("direct"), l1=1e-2), CONFIG, seed=1).loss != again.loss
 
 
-def test_baselines_against_their_definitions(data):
-    codes, responses = data
-    expected = responses * 1.1
-    result = fit_baselines(codes, responses, TRAIN, EVALUATE, expected)
-    a = result.arrays
-    scale = a["response_range"]
-    measured = (responses - responses[TRAIN].min(0)) / scale
-    np.testing.assert_allclose(a["prediction_mean"], np.tile(measured[TRAIN].mean(0), (8, 1)))
-    np.testing.assert_allclose(a["prediction_best_possible"] - a["measured"], 0.1 * responses[EVALUATE] / scale)
-    low, high = codes[TRAIN].min(), codes[TRAIN].max()
-    x = ((codes.astype(np.float64) - low) / (high - low)).reshape(TRIALS, -1)
-    errors = {}
-    for alpha in 10.0 ** np.arange(-4, 7):
-        left_out = cross_val_predict(Ridge(alpha), x[TRAIN], measured[TRAIN], cv=LeaveOneOut())
-        errors[alpha] = ((left_out - measured[TRAIN]) ** 2).mean()
-    best = min(errors, key=errors.get)
-    assert a["ridge_alpha"] == best
-    np.testing.assert_allclose(a["prediction_ridge"], Ridge(best).fit(x[TRAIN], measured[TRAIN]).predict(x[EVALUATE]))
-    for name in ("mean", "ridge", "best_possible"):
-        assert result.scores[name] == scores.nrmse(a["measured"], a[f"prediction_{name}"])
-        assert a[f"nrmse_muscle_{name}"].shape == (MUSCLES,)
-
-
-def test_without_an_expectation_there_is_no_best_possible(data):
-    assert set(fit_baselines(*data, TRAIN, EVALUATE).scores) == {"mean", "ridge"}
-
-
 def test_refuses_what_cannot_be_learned_from(data, fitted):
     codes, responses = data
     bad = responses.copy()
     bad[7, 2] = np.nan
     with pytest.raises(InputError, match="trial 7, muscle 2"):
         fit_cell(codes, bad, TRAIN, EVALUATE, cell("direct"), CONFIG, seed=1)
-    with pytest.raises(InputError, match="trial 7, muscle 2"):
-        fit_baselines(codes, bad, TRAIN, EVALUATE)
     bad_codes = codes.copy()
     bad_codes[33, 0, 0, 0] = np.inf
     with pytest.raises(InputError, match="code of trial 33"):

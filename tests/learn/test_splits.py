@@ -100,3 +100,27 @@ def test_what_cannot_be_split_is_refused(trials, fraction):
 def test_impossible_folds_are_refused(fold, folds):
     with pytest.raises(InputError, match="cannot be made"):
         splits.fold_split(np.arange(10), np.zeros(10), fold, folds, seed=1, repeat=0)
+
+
+@given(
+    seed=st.integers(0, 2**32), repeat=st.integers(0, 9), counts=st.lists(st.integers(1, 629), min_size=2, max_size=4)
+)
+def test_labelled_subsets_are_nested_and_hold_every_intensity_in_its_share(seed, repeat, counts):
+    calibration, _ = splits.test_split(PAPER, repeat, 0.1, seed)
+    before = np.array([], int)
+    for count in sorted(counts):
+        rows = splits.labelled_subset(calibration, PAPER, count, seed, repeat)
+        assert len(rows) == count and (np.diff(rows) > 0).all() and set(before) <= set(rows) <= set(calibration)
+        for intensity in np.unique(PAPER):
+            share = (PAPER[calibration] == intensity).mean()
+            assert abs((PAPER[rows] == intensity).sum() - share * count) <= 1.5
+        before = rows
+
+
+def test_labelled_subsets_differ_by_seed_and_repeat_and_refuse_more_than_there_is():
+    calibration, _ = splits.test_split(PAPER, 0, 0.1, seed=1)
+    draws = {tuple(splits.labelled_subset(calibration, PAPER, 50, s, r)) for s in (1, 2) for r in (0, 1)}
+    assert len(draws) == 4
+    np.testing.assert_array_equal(splits.labelled_subset(calibration, PAPER, 629, 1, 0), calibration)
+    with pytest.raises(InputError, match=r"630 trials were asked of 629 .* curve_trials"):
+        splits.labelled_subset(calibration, PAPER, 630, 1, 0)

@@ -46,7 +46,7 @@ CELLS = [("e_norm", d, c, r) for d in (3, 6) for c in ("direct", "synergy") for 
 
 def cell_record(key, fold=None, dropout=0.15, l1=1e-4):
     labels = dict(zip(("input", "depth", "connection", "repeat"), key))
-    labels |= {"fold": fold, "dropout": dropout, "l1": l1}
+    labels |= {"fold": fold, "dropout": dropout, "l1": l1, "activation": "relu", "scaling": "minmax"}
     rng = np.random.default_rng([key[1], len(key[2]), key[3]])
     scores = {"nrmse": rng.uniform(), "nrmse_train": 0.1, "r2": 0.5, "bic": 1e6, "aicc": float("nan"),
               "criteria_valid": False, "n_parameters": 140175, "residual_variance": 1e-3}  # fmt: skip

@@ -35,7 +35,7 @@ def test_every_score_lands_in_its_labelled_cell(study, small):
     np.testing.assert_array_equal(
         results.synergy_basis[1], small.cell_arrays(("e_norm", 3, "synergy", 1))["synergy_basis"]
     )
-    assert results.n_parameters.sel(depth=3, connection="direct") == 140175
+    assert (results.n_parameters.sel(depth=3, connection="direct") == 140175).all()
     baseline = results.baseline_nrmse.sel(input="e_norm", repeat=1)
     assert baseline.sel(baseline="ridge") == 0.8
     assert np.isnan(baseline.sel(baseline="best_possible"))
@@ -57,7 +57,7 @@ def test_the_dataset_explains_itself(study, small):
     text = repr(results)
     assert "motorsweep results: muscle responses from TMS fields" in text
     assert list(results.data_vars) == list(RESULT_VARIABLES)  # in the order of the schema, not of the file system
-    assert set(results.coords) == {*CELL_DIMS, "muscle", "baseline", "test", "synergy"}
+    assert set(results.coords) == {*CELL_DIMS, "muscle", "baseline", "test", "synergy", "rank", "bound"}
     assert {results[name].dtype for name in ("input", "muscle", "run_id", "reason")} == {np.dtype(object)}
     frame = results.nrmse.sel(input="e_norm").mean("repeat").to_pandas()
     assert list(frame.columns) == ["direct", "synergy"] and list(frame.index) == [3, 6]
@@ -114,18 +114,19 @@ def test_the_cross_validation_has_axes_of_its_own(study, small):
         for dropout in (0.1, 0.2):
             record = small.cell_record(final, fold=fold, dropout=dropout)
             record["scores"] = {"nrmse": fold + dropout}
-            runs[(*final, fold, dropout, 1e-4)] = content_id(record["spec"])
+            runs[(*final, fold, dropout, 1e-4, "relu", "minmax")] = content_id(record["spec"])
             if (fold, dropout) != (1, 0.2):
                 write_run(study, content_id(record["spec"]), record)
     axes = {"depths": (3,), "connections": ("direct",), "repeats": (0,)}
-    plan = small.make_plan(**axes, folds=(0, 1), dropouts=(0.1, 0.2), l1s=(1e-4,), runs={**runs, final: None})
+    grid = {"dropout": (0.1, 0.2), "l1": (1e-4,), "activation": ("relu",), "scaling": ("minmax",)}
+    plan = small.make_plan(**axes, folds=(0, 1), grid=grid, runs={**runs, final: None})
     results = collect(study, plan)
     assert results.cv_nrmse.dims == CV_DIMS
-    table = results.cv_nrmse.squeeze(["input", "depth", "connection", "repeat", "l1"])
+    table = results.cv_nrmse.squeeze(["input", "depth", "connection", "repeat", "l1", "activation", "scaling"])
     np.testing.assert_array_equal(table, [[0.1, 0.2], [1.1, np.nan]])
     np.testing.assert_array_equal(results.cv_status.values.ravel(), [1, 1, 1, 0])
     assert results.status.item() == Status.PENDING and str(results.run_id.values.item()) == ""
-    assert results.cv_run_id.sel(fold=1, dropout=0.2).values.item() == runs[(*final, 1, 0.2, 1e-4)]
+    assert results.cv_run_id.sel(fold=1, dropout=0.2).values.item() == runs[(*final, 1, 0.2, 1e-4, "relu", "minmax")]
 
 
 def test_a_smaller_test_set_of_one_repeat_is_padded(study, small):

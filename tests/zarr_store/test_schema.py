@@ -3,7 +3,7 @@ import pytest
 from motorsweep.zarr_store.datasets import publish_dataset
 from motorsweep.zarr_store.mocks import mock_results, mock_volumes
 from motorsweep.zarr_store.results import collect, open_results
-from motorsweep.zarr_store.schema import CV_VARIABLES, RESULT_VARIABLES, VOLUME_DIMS, Status
+from motorsweep.zarr_store.schema import CURVE_VARIABLES, CV_VARIABLES, RESULT_VARIABLES, VOLUME_DIMS, Status
 
 
 def test_the_axis_order_and_the_codes_are_said_once():
@@ -11,11 +11,12 @@ def test_the_axis_order_and_the_codes_are_said_once():
     assert [(s.name, int(s)) for s in Status] == [("PENDING", 0), ("DONE", 1), ("FAILED", 2)]
 
 
-@pytest.mark.parametrize("folds", [(), (0, 1)])
-def test_mock_results_have_the_schema_of_real_ones(study, small, folds):
-    mock = mock_results(folds=folds)
-    real = collect(study, small.make_plan(folds=folds, dropouts=(0.15,), l1s=(1e-4,)))
-    expected = RESULT_VARIABLES | (CV_VARIABLES if folds else {})
+@pytest.mark.parametrize(("folds", "trials"), [((), ()), ((0, 1), ()), ((), (20, 40))])
+def test_mock_results_have_the_schema_of_real_ones(study, small, folds, trials):
+    mock = mock_results(folds=folds, trials=trials)
+    grid = {"dropout": (0.15,), "l1": (1e-4,), "activation": ("relu",), "scaling": ("minmax",)}
+    real = collect(study, small.make_plan(folds=folds, grid=grid, trials=trials))
+    expected = RESULT_VARIABLES | (CV_VARIABLES if folds else {}) | (CURVE_VARIABLES if trials else {})
     assert list(mock.data_vars) == list(expected)
     for name, variable in expected.items():
         assert mock[name].dims == real[name].dims == variable.dims
