@@ -18,6 +18,7 @@ from ..zarr_store.shards import verify_volumes
 from ..zarr_store.study import Study
 from ..zarr_store.trials import open_trials
 from ..zarr_store.volumes import open_volumes
+from .ranking import LIMITS, completed, ranking
 
 
 @dataclass(frozen=True)
@@ -32,7 +33,7 @@ class StudyStatus:
     causes : list of dict
         ``{"part", "cause", "count", "ids", "reason"}``, empty unless asked for.
     best : dict
-        Labels and NRMSE of the best model so far; empty before there are results.
+        Labels and NRMSE of the best predictor so far; empty before there are results.
     """
 
     folder: str
@@ -60,10 +61,8 @@ class StudyStatus:
             words = ", ".join(f"{counts[key]} {key}" for key in ("done", "pending", "failed") if counts[key])
             lines.append(f"{part:<9} {words or 'nothing yet'}")
         if self.best:
-            labels = ", ".join(str(self.best[key]) for key in ("input", "connection"))
-            lines.append(
-                f"best      NRMSE {self.best['nrmse']:.3f}: {labels}, {self.best['depth']} layers (mean of repeats)"
-            )
+            place = "" if self.best["input"] == "–" else f", {self.best['input']}"
+            lines.append(f"best      NRMSE {self.best['nrmse']:.3f}: {self.best['model']}{place} (mean of repeats)")
         for cause in self.causes:
             ids = ", ".join(map(str, cause["ids"][:5])) + (" …" if cause["count"] > 5 else "")
             lines.append(f"  {cause['cause']:<13} {cause['count']:>4}  {cause['part']} {ids}  {cause['reason']}")
@@ -115,18 +114,15 @@ def _by_cause(failures):
 
 
 def _best(study):
+    """The predictor with the lowest mean NRMSE, with a network or without."""
     if not study.results.exists():
         return {}
-    mean = open_results(study)["nrmse"].mean("repeat", skipna=True).compute()
-    if not np.isfinite(mean.values).any():
+    found = [each for each in ranking(completed(open_results(study))) if each.known.size and each.key[1] not in LIMITS]
+    if not found:
         return {}
-    cell = mean.isel(mean.argmin(dim=list(mean.dims)))
-    return {
-        "input": str(cell["input"].item()),
-        "depth": int(cell["depth"].item()),
-        "connection": str(cell["connection"].item()),
-        "nrmse": float(cell.item()),
-    }
+    best = found[0]
+    labels = dict(zip(("depth", "connection"), best.key[1:])) if best.is_network else {}
+    return {"model": best.label, "input": best.input_name, **labels, "nrmse": best.mean}
 
 
 @dataclass(frozen=True)

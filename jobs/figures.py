@@ -1,33 +1,15 @@
-"""Figures of what the networks learned: predictions, scores by muscle, score against size, losses."""
+"""Figures of what was learned: predictions trial by trial, and the losses of the networks."""
 
 import numpy as np
 from matplotlib.lines import Line2D
 
 from ..zarr_store.schema import Status
-from .drawing import (
-    BLUE,
-    GREEN,
-    INK,
-    LINE,
-    ORANGE,
-    PAPER,
-    PURPLE,
-    QUIET,
-    SIZE,
-    VERMILLION,
-    colour_bar,
-    dress,
-    legend_of,
-    log_axis,
-    new_figure,
-    picture_of,
-)  # fmt: skip
-from .evidence import BASELINE_NAMES, CONNECTION_NAMES, INPUT_NAMES, Evidence
+from .drawing import INK, LINE, PAPER, QUIET, SIZE, colour_bar, dress, legend_of, log_axis, new_figure, picture_of
+from .evidence import Evidence
+from .ranking import BASELINE_NAMES, CONNECTION_NAMES, FLOOR, INPUT_NAMES
+from .score_figures import INPUT_COLOURS
+from .typesetting import number_text
 
-INPUT_COLOURS = {"e_norm": BLUE, "firing_rate": VERMILLION}
-CONNECTION_COLOURS = {"direct": GREEN, "synergy": ORANGE, "both": PURPLE}
-CONNECTION_MARKS = {"direct": "o", "synergy": "s", "both": "^"}
-_FLOOR_DASHES = {"mean": (0, (5, 2)), "ridge": (0, (2, 2)), "best_possible": "solid"}
 _LOG_SPAN = 3.0  # a loss that falls by more than this factor is drawn on a log axis
 
 
@@ -67,15 +49,16 @@ def _panels(evidence, results):
         name = CONNECTION_NAMES.get(connection, connection)
         status = int(cell["status"])
         if status == int(Status.DONE):
-            title = f"{name}, NRMSE {float(cell['nrmse']):.3f}"
+            title = f"{name}, NRMSE {number_text(float(cell['nrmse']))}"
             panels.append((title, cell["prediction"].values, f"prediction_{connection}"))
         else:
             missing.append(f"{name}: {Status(status).name.lower()}.")
-    if "best_possible" in results["baseline"].values:
-        best = results.sel(input=kind, baseline="best_possible")
-        prediction = best["baseline_prediction"].values
+    for name, file in (("response_model", "prediction_response_model"), (FLOOR, FLOOR)):
+        other = results.sel(input=kind, baseline=name)
+        prediction = other["baseline_prediction"].values
         if np.isfinite(prediction).any():
-            panels.append((f"Best possible, NRMSE {float(best['baseline_nrmse']):.3f}", prediction, "best_possible"))
+            score = number_text(float(other["baseline_nrmse"]))
+            panels.append((f"{BASELINE_NAMES[name]}, NRMSE {score}", prediction, file))
     return panels, missing
 
 
@@ -115,111 +98,6 @@ def _heat_map(panel, order, edges, muscles, top):
     )
 
 
-def muscle_picture(evidence: Evidence):
-    """Draw the NRMSE of every muscle, mean over the repeats, for the drawn models and the floors; None without any."""
-    kind, depth = evidence.shown_input, evidence.shown_depth
-    results = evidence.results.sel(input=kind)
-    cells = results.sel(depth=depth)
-    done = cells["status"] == int(Status.DONE)
-    series = []
-    for connection in map(str, cells["connection"].values):
-        scores = cells["nrmse_muscle"].where(done).sel(connection=connection).mean("repeat").values
-        style = {"marker": CONNECTION_MARKS.get(connection, "o"), "color": CONNECTION_COLOURS.get(connection, INK)}
-        series.append((CONNECTION_NAMES.get(connection, connection), scores, style | {"zorder": 3}))
-    for name, mark in (("mean", "|"), ("ridge", "x"), ("best_possible", "D")):
-        scores = results["baseline_nrmse_muscle"].sel(baseline=name).mean("repeat").values
-        hollow = {"markerfacecolor": "none", "markeredgecolor": INK} if mark == "D" else {}
-        series.append((BASELINE_NAMES[name], scores, {"marker": mark, "color": QUIET, "zorder": 2, **hollow}))
-    series = [each for each in series if np.isfinite(each[1]).any()]
-    if not series:
-        return None
-    return _dot_plot(series, [str(muscle) for muscle in results["muscle"].values], kind, depth)
-
-
-def _dot_plot(series, muscles, kind, depth):
-    order = np.argsort(np.nan_to_num(series[0][1], nan=np.inf))
-    figure = new_figure(1.0 + 0.21 * len(muscles))
-    axes = dress(figure.add_subplot(), "NRMSE by muscle", "NRMSE, mean over repeats", grid="y")
-    rows = np.arange(len(muscles))
-    for label, scores, style in series:
-        axes.plot(scores[order], rows, linestyle="none", markersize=5.5, label=label, **style)
-    axes.set_yticks(rows, [muscles[i] for i in order])
-    axes.tick_params(axis="y", length=0)
-    axes.set_ylim(len(muscles) - 0.4, -0.6)
-    axes.set_xlim(left=0)
-    legend_of(figure, axes.get_legend_handles_labels()[0], 3)
-    words = f"{INPUT_NAMES.get(kind, kind)}, {depth} layers"
-    return picture_of(
-        figure, "fig3_muscles", f"NRMSE of each muscle for {', '.join(label for label, *_ in series)}; {words}"
-    )
-
-
-# ---- figure 4 -------------------------------------------------------------------------------------------------------
-
-
-def complexity_picture(evidence: Evidence):
-    """Draw the test NRMSE against the number of parameters for both inputs, floors as lines; None without models."""
-    models = evidence.models
-    if not models:
-        return None
-    figure = new_figure(4.1, width=5.6)
-    axes = dress(figure.add_subplot(), "", "parameters of the mapper (thousands)", "test NRMSE, mean ± sd", grid="y")
-    parameters = evidence.results["n_parameters"]
-    spread = 0.006 * float(parameters.max()) / 1e3
-    kinds = [str(kind) for kind in evidence.results["input"].values]
-    for model in models:
-        size = float(parameters.sel(depth=model.depth, connection=model.connection)) / 1e3
-        colour = INPUT_COLOURS.get(model.input, INK)
-        sd = float(np.std(model.scores, ddof=1)) if len(model.scores) > 1 else None
-        x = size + spread * (kinds.index(model.input) - (len(kinds) - 1) / 2)
-        axes.errorbar(
-            x, model.mean, yerr=sd, color=colour, marker=CONNECTION_MARKS.get(model.connection, "o"), markersize=6,
-            markerfacecolor=colour if model.depth == 3 else PAPER, elinewidth=0.9, capsize=2, zorder=3,
-        )  # fmt: skip
-    _floor_lines(axes, evidence, kinds)
-    axes.margins(x=0.08, y=0.06)
-    axes.autoscale_view()
-    legend_of(figure, _complexity_key(evidence, models), 3)
-    alt = "Test NRMSE against the number of parameters, " + "; ".join(
-        f"{m.name} on {INPUT_NAMES.get(m.input, m.input)} {m.mean:.3f}" for m in models[:4]
-    )
-    return picture_of(figure, "fig4_complexity", alt)
-
-
-def _floor_lines(axes, evidence, kinds):
-    drawn = set()
-    for name in BASELINE_NAMES:
-        for kind in kinds:
-            scores = evidence.baseline(name, kind)
-            if not len(scores) or (name, round(float(scores.mean()), 9)) in drawn:
-                continue  # floors that do not depend on the input are drawn once
-            drawn.add((name, round(float(scores.mean()), 9)))
-            colour = INPUT_COLOURS.get(kind, QUIET) if name == "ridge" else QUIET
-            axes.axhline(scores.mean(), color=colour, linewidth=1.0, linestyle=_FLOOR_DASHES[name], zorder=1)
-
-
-def _complexity_key(evidence, models):
-    used = {model.input for model in models}
-    handles = [
-        Line2D([], [], color=INPUT_COLOURS.get(kind, INK), linewidth=4, label=INPUT_NAMES.get(kind, kind))
-        for kind in map(str, evidence.results["input"].values)
-        if kind in used
-    ]
-    for connection in dict.fromkeys(model.connection for model in sorted(models, key=lambda each: each.connection)):
-        mark = CONNECTION_MARKS.get(connection, "o")
-        name = CONNECTION_NAMES.get(connection, connection)
-        handles.append(Line2D([], [], color=QUIET, marker=mark, linestyle="none", label=name))
-    for depth in sorted({model.depth for model in models}):
-        face = QUIET if depth == 3 else PAPER
-        handles.append(
-            Line2D([], [], color=QUIET, marker="o", markerfacecolor=face, linestyle="none", label=f"{depth} layers")
-        )
-    for name, label in BASELINE_NAMES.items():
-        if any(len(evidence.baseline(name, str(kind))) for kind in evidence.results["input"].values):
-            handles.append(Line2D([], [], color=QUIET, linestyle=_FLOOR_DASHES[name], linewidth=1.0, label=label))
-    return handles
-
-
 # ---- losses ---------------------------------------------------------------------------------------------------------
 
 
@@ -228,7 +106,7 @@ def loss_pictures(evidence: Evidence):
     curves = [
         (record["kind"], record["labels"], np.array(record["loss"], float))
         for record in evidence.records.values()
-        if record["labels"].get("fold") is None and len(record.get("loss") or []) > 1
+        if all(record["labels"].get(key) is None for key in ("fold", "trials")) and len(record.get("loss") or []) > 1
     ]
     inputs = [str(kind) for kind in evidence.results["input"].values]
     coders = {

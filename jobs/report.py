@@ -8,14 +8,22 @@ from pathlib import Path
 
 import jinja2
 
-from ..zarr_store.schema import Status
 from ..zarr_store.study import Study, atomic_write_bytes, atomic_write_text
-from . import report_tables as tables
-from .evidence import CONNECTION_NAMES, INPUT_NAMES, Evidence, facts, read_evidence, version_rows
+from .calibration import calibration_pictures, calibration_words
+from .evidence import Evidence, read_evidence, version_rows
+from .failures import failure_rows
 from .field_figure import field_pictures, field_view
-from .figures import complexity_picture, loss_pictures, muscle_picture, prediction_pictures
-from .findings import assumptions, criteria_words, responses_in_training, summary
+from .figures import loss_pictures, prediction_pictures
+from .findings import criteria_words, input_words, responses_in_training, size_words, summary
+from .muscle_scores import muscle_picture, muscle_table, silent_muscles
+from .ranking import INPUT_NAMES
+from .report_tables import conclusions_table, score_table
+from .score_figures import complexity_picture, curve_pictures, forest_picture
+from .study_facts import assumptions, facts
+from .synergy_figures import basis_picture, synergy_words, vaf_picture
 from .timeline import stage_rows, timeline_picture
+from .training_tables import chosen_table, criteria_table, validation_table
+from .typesetting import table_of
 
 _SHOWN_FAILURES = 50
 
@@ -74,8 +82,9 @@ def write_report(study: Study) -> Path:
     """
     evidence = read_evidence(study)
     sections = [
-        _scores(evidence), _validation(evidence), _criteria(evidence), _field(evidence), _predictions(evidence),
-        _complexity(evidence), _losses(evidence), _failures(evidence), _runs(evidence), _rests_on(evidence),
+        _scores(evidence), _conclusions(evidence), _muscles(evidence), _curves(evidence), _calibration(evidence),
+        _criteria(evidence), _complexity(evidence), _synergies(evidence), _validation(evidence), _field(evidence),
+        _predictions(evidence), _losses(evidence), _failures(evidence), _runs(evidence), _rests_on(evidence),
     ]  # fmt: skip
     sections = [section for section in sections if section is not None]
     page = evidence.study.report / "index.html"
@@ -106,27 +115,93 @@ def _render(evidence, sections):
 
 
 def _scores(evidence: Evidence):
-    repeats = evidence.results.sizes["repeat"]
+    repeats, picture = evidence.results.sizes["repeat"], forest_picture(evidence)
     spread = f"mean ± sd over {repeats} repeats of the test split" if repeats > 1 else "one repeat, so no sd"
-    text = f"NRMSE on the test trials (equation 7), {spread}; lower is better, the best of each input is marked."
+    text = (
+        f"NRMSE on the test trials (equation 7), {spread}; lower is better. The best possible prediction is the floor, "
+        "the training mean the ceiling that anything useful stays below."
+    )
+    how = (
+        "Intervals: 95 %, by resampling the test trials, those of one pose together. The difference to the best is "
+        "paired, on the same trials, and its intervals hold for all predictors at once: “within chance” of the best is "
+        "what an interval that reaches 0 says. They speak of new trials for the models as they were trained; what "
+        "other training trials would change shows in the sd over repeats."
+    )
     notes = [
-        "In grey, Table 1 of the paper: measured responses of another subject. The pattern can be compared, the values "
-        "cannot."
+        "In grey, Table 1 of the paper: measured responses of another subject. Compare the pattern, not the values."
     ]
-    if 0 < len(evidence.models) and min(len(model.scores) for model in evidence.models) < repeats:
+    if any(0 < each.known.size < repeats for each in evidence.ranking):
         notes.append(f"In brackets: how many of the {repeats} repeats are done, where some are not.")
-    shown = [tables.nrmse_table(evidence)]
-    return Section(id="table-1", title="Table 1. Scores", paragraphs=[text], tables=shown, notes=notes)
+    paragraphs = [text, *filter(None, [size_words(evidence)]), how]
+    pictures = [picture] if picture else []
+    tables = [score_table(evidence)]
+    return Section(id="scores", title="Scores", paragraphs=paragraphs, tables=tables, pictures=pictures, notes=notes)
+
+
+def _conclusions(evidence):
+    table = conclusions_table(evidence)
+    if table is None:
+        return None
+    text = (
+        "Each conclusion as a paired difference of NRMSE on the same test trials: it holds where the 95 % interval "
+        "lies above 0, it does not where it lies below, and otherwise this study cannot tell. Each interval is for "
+        "itself; of twenty such, one misses by chance."
+    )
+    return Section(
+        id="conclusions", title="What holds here", paragraphs=[text], tables=[table], notes=input_words(evidence)
+    )
+
+
+def _muscles(evidence):
+    table, picture = muscle_table(evidence), muscle_picture(evidence)
+    if table is None:
+        return None
+    notes = [f"Responds in no test trial, so there is nothing to score: {', '.join(silent)}."] if (
+        silent := silent_muscles(evidence)
+    ) else []  # fmt: skip
+    text = "NRMSE of each muscle on the test trials, mean over the repeats; the best of a muscle is marked."
+    return Section(
+        id="muscles", title="Scores by muscle", paragraphs=[text], tables=[table], pictures=[picture], notes=notes
+    )
+
+
+def _curves(evidence):
+    pictures = curve_pictures(evidence)
+    if not pictures:
+        return None
+    text = (
+        "The same models, trained on fewer labelled trials and scored on the same test trials; the last point is the "
+        "model of the table above. A curve that still falls at its end asks for more trials."
+    )
+    return Section(id="curves", title="Learning curves", paragraphs=[text], pictures=pictures, columns=2)
+
+
+def _calibration(evidence):
+    pictures = calibration_pictures(evidence)
+    if not pictures:
+        return None
+    words = [calibration_words(evidence)]
+    return Section(
+        id="calibration", title="How well uncertainty is told", paragraphs=words, pictures=pictures, columns=2
+    )
+
+
+def _synergies(evidence):
+    pictures = [picture for picture in (vaf_picture(evidence), basis_picture(evidence)) if picture]
+    if not pictures:
+        return None
+    words = [text for text in [synergy_words(evidence)] if text]
+    return Section(id="synergies", title="Muscle synergies", paragraphs=words, pictures=pictures, columns=2)
 
 
 def _validation(evidence):
-    shown = [tables.validation_table(evidence), tables.chosen_table(evidence)]
+    shown = [validation_table(evidence), chosen_table(evidence)]
     if None in shown:
         return None
     text = (
         f"{evidence.results.sizes['fold']} folds within the calibration trials of each repeat. Above, the mean NRMSE "
-        "on the validation trials over all models, repeats and folds, and how many final models took each pair; below, "
-        "the pair that each model took, where repeats differ with their number."
+        "on the validation trials over all models, repeats and folds, and how many final models took each "
+        "configuration; below, the one that each model took, where repeats differ with their number."
     )
     return Section(id="validation", title="Cross-validation", paragraphs=[text], tables=shown)
 
@@ -142,7 +217,7 @@ def _criteria(evidence):
         id="table-2",
         title="Table 2. Information criteria",
         paragraphs=[text, caution],
-        tables=[tables.criteria_table(evidence)],
+        tables=[criteria_table(evidence)],
     )
 
 
@@ -157,8 +232,6 @@ def _field(evidence):
 
 def _predictions(evidence):
     pictures, missing = prediction_pictures(evidence)
-    muscles = muscle_picture(evidence)
-    pictures += [] if muscles is None else [muscles]
     kind = INPUT_NAMES.get(evidence.shown_input, evidence.shown_input)
     text = (
         f"Test set of repeat {evidence.results['repeat'].values[0]}, {evidence.shown_depth}-layer mappers on {kind}: "
@@ -174,7 +247,8 @@ def _complexity(evidence):
     if picture is None:
         return Section(id="fig-4", title=title, notes=["No model is done yet."])
     text = "Each point is a model; the lines are what needs no network."
-    text += " Ridge has a line for each input, in its colour." if evidence.results.sizes["input"] > 1 else ""
+    several = evidence.results.sizes["input"] > 1
+    text += " What depends on the input has a line for each, in its colour." if several else ""
     return Section(id="fig-4", title=title, paragraphs=[text], pictures=[picture])
 
 
@@ -187,50 +261,22 @@ def _losses(evidence):
 
 
 def _failures(evidence):
-    rows = _failed_poses(evidence) + _failed_runs(evidence)
+    rows = failure_rows(evidence)
     if not rows:
         return None
     shown, more = rows[:_SHOWN_FAILURES], len(rows) - _SHOWN_FAILURES
     command = f"motorsweep status {shlex.quote(str(evidence.study.folder))} --failed"
     notes = [f"And {more} more. All of them, by cause: {command}"] if more > 0 else []
     text = f"{len(rows)} failed. Try them again with: motorsweep run STUDY.toml --retry-failed"
-    table = tables.table_of(shown, name="failures", stub="What", words=["Why", "More"])
+    table = table_of(shown, name="failures", stub="What", words=["Why", "More"])
     return Section(id="failures", title="Failures", paragraphs=[text], tables=[table], notes=notes)
-
-
-def _failed_poses(evidence):
-    if evidence.volumes is None:
-        return []
-    status = evidence.volumes["status"].values
-    reasons = evidence.volumes["reason"].values if "reason" in evidence.volumes else [""] * len(status)
-    failed = [number for number, state in enumerate(status) if int(state) == int(Status.FAILED)]
-    return [{"What": f"pose {number}", "Why": str(reasons[number]), "More": "–"} for number in failed]
-
-
-def _failed_runs(evidence):
-    folder = shlex.quote(str(evidence.study.folder))
-    return [
-        {"What": _run_name(record), "Why": record["reason"], "More": f"motorsweep show {folder} {run_id}"}
-        for run_id, record in evidence.records.items()
-        if record["status"] == "failed"
-    ]
-
-
-def _run_name(record):
-    labels = record["labels"]
-    words = [record["kind"]] + ([f"{labels['depth']}-layer"] if labels.get("depth") else [])
-    if labels.get("connection"):
-        words.append(CONNECTION_NAMES.get(labels["connection"], labels["connection"]))
-    kind = labels.get("input")
-    name = f"{' '.join(words)} on {INPUT_NAMES.get(kind, kind)}, repeat {labels.get('repeat')}"
-    return name if labels.get("fold") is None else f"{name}, fold {labels['fold']}"
 
 
 def _runs(evidence):
     rows, picture = stage_rows(evidence.events), timeline_picture(evidence.events)
     words, versions = ["Pieces", "Slowest task"], version_rows(evidence.records)
-    shown = [tables.table_of(rows, name="stages", stub="Stage", words=words)] if rows else []
-    shown += [tables.table_of(versions, name="versions", stub="Part", words=["Version"])] if versions else []
+    shown = [table_of(rows, name="stages", stub="Stage", words=words)] if rows else []
+    shown += [table_of(versions, name="versions", stub="Part", words=["Version"])] if versions else []
     places = dict.fromkeys(str(event["executor"]) for event in evidence.events if event.get("executor"))
     text = f"Ran on: {'; '.join(places)}." if places else "There are no events in the study's folder."
     return Section(
@@ -248,5 +294,5 @@ def _rests_on(evidence):
         id="assumptions",
         title="What it rests on",
         paragraphs=assumptions(evidence),
-        tables=[tables.table_of(rows, name="facts", stub="What", words=["Value"])],
+        tables=[table_of(rows, name="facts", stub="What", words=["Value"])],
     )

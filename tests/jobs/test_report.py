@@ -1,11 +1,8 @@
 import base64
 import io
 import json
-import math
 import re
 import shlex
-import subprocess
-import sys
 from html.parser import HTMLParser
 
 import numpy as np
@@ -15,10 +12,9 @@ from motorsweep.hpc.events import EventLog, StageEvent, TaskEvent
 from motorsweep.jobs import report
 from motorsweep.jobs.evidence import read_evidence
 from motorsweep.jobs.field_figure import field_view
-from motorsweep.jobs.findings import mean_sd, summary
 from motorsweep.jobs.report import write_report
-from motorsweep.jobs.report_tables import score_lines
 from motorsweep.jobs.timeline import stage_rows, task_spans
+from motorsweep.jobs.training_tables import chosen_table, validation_table
 from motorsweep.sim.firing import firing_rate
 from motorsweep.sim.volume import VolumeGrid
 from motorsweep.zarr_store.datasets import publish_dataset
@@ -32,12 +28,17 @@ from motorsweep.zarr_store.volumes import create_volumes, write_shard
 from PIL import Image
 
 CELLS = ("input", "depth", "connection", "repeat")
+BEST = {"input": "firing_rate", "depth": 3, "connection": "both"}
+CLOSE = {"input": "e_norm", "depth": 3, "connection": "direct"}
 ATTRS = {"hotspot_pose": 1, "rmt_a_per_us": 50.0, "rmt_e_v_per_m": 60.0, "e50_v_per_m": 69.0, "slope_v_per_m": 4.8}
 
 
-def small(**changes):
-    """A results Dataset that is quick to draw."""
-    return mock_results(**({"repeats": (0,), "connections": ("direct", "both"), "depths": (3,)} | changes))
+def small(drawn=False, **changes):
+    """A results Dataset that is quick to draw: without predictions, uncertainty and synergies unless `drawn`."""
+    results = mock_results(**({"repeats": (0,), "connections": ("direct", "both"), "depths": (3,)} | changes))
+    for name in () if drawn else ("measured", "baseline_prediction", "baseline_sd", "synergy_vaf", "synergy_basis"):
+        results[name].values[...] = np.nan
+    return results
 
 
 def store(folder, results, *, name="quick", volumes=False, expected=True, muscles=("FDI", "APB", "ADM")):
@@ -139,16 +140,31 @@ class Page(HTMLParser):
         """Cells of the row with this label; the n-th of that label."""
         return [row for row in self.tables[table] if row and row[0] == label][number][1:]
 
+    def score(self, label, kind):
+        """Cells of a predictor on an input: NRMSE, interval, above the best, standing, parameters, paper."""
+        return next(row[2:] for row in self.tables["scores"] if row[:2] == [label, kind])
+
 
 def page_of(study):
     return Page(write_report(study).read_text(encoding="utf-8"))
+
+
+def tables_of(study, *makers):
+    evidence = read_evidence(study)
+    return Page("".join(maker(evidence) for maker in makers))
 
 
 @pytest.fixture(scope="module")
 def full(tmp_path_factory):
     """Three repeats, both inputs, both depths; one failed cell, one failed pose, events."""
     muscles = ("FDI", "Ärm <b>", "ADM")
-    results = mock_results(repeats=(0, 1, 2), muscles=muscles, connections=("direct", "both"))
+    results = mock_results(repeats=(0, 1, 2), muscles=muscles, connections=("direct", "both"), trials=(5, 10))
+    results["nrmse_above_best"].loc[BEST] = 0.0
+    results["nrmse_above_best_interval"].loc[BEST] = [0.0, 0.0]
+    results["nrmse_above_best"].loc[CLOSE] = 0.02
+    results["nrmse_above_best_interval"].loc[CLOSE] = [-0.01, 0.05]
+    results["baseline_above_best_interval"].values[..., 0] = 0.05
+    results["nrmse_interval"].loc[BEST] = [0.31, 0.52]
     study = store(tmp_path_factory.mktemp("full"), results, volumes=True, muscles=muscles)
     failed = store_runs(study, results, fail=(1, 1, 1, 2))
     log = EventLog(study.events)
@@ -163,37 +179,82 @@ def full(tmp_path_factory):
     return study, results, failed, page
 
 
-def test_table_1_holds_the_mean_and_sd_of_the_results(full):
+def test_the_scores_hold_mean_sd_interval_and_difference(full):
     _, results, _, page = full
-    scores = results["nrmse"].sel(input="e_norm", depth=3, connection="direct").values
-    assert page.row("nrmse", "Direct")[0] == f"{scores.mean():.3f} ± {scores.std(ddof=1):.3f}"
+    scores = results["nrmse"].sel(CLOSE).values
+    assert page.score("3-layer Direct", "raw |E|") == [
+        f"{scores.mean():.3f} ± {scores.std(ddof=1):.3f}",
+        "{:.3f} to {:.3f}".format(*results["nrmse_interval"].sel(CLOSE).values),
+        "+0.020 (−0.010 to +0.050)", "within chance",
+        f"{results['n_parameters'].sel(depth=3, connection='direct').values.min():,} to "
+        f"{results['n_parameters'].sel(depth=3, connection='direct').values.max():,}",
+        "0.658 ± 0.042",
+    ]  # fmt: skip
+    assert page.score("3-layer Both", "firing rate")[1:4] == ["0.310 to 0.520", "–", "best"]
+    assert page.score("3-layer Both", "firing rate")[-1] == "0.500 ± 0.043"
     two = results["nrmse"].sel(input="firing_rate", depth=6, connection="both").values[:2]
-    assert page.row("nrmse", "Both", 1)[1] == f"{two.mean():.3f} ± {two.std(ddof=1):.3f} (2/3)"
+    assert page.score("6-layer Both", "firing rate")[0] == f"{two.mean():.3f} ± {two.std(ddof=1):.3f} (2/3)"
+
+
+def test_predictors_without_a_network_stand_in_the_same_table(full):
+    _, results, _, page = full
     ridge = results["baseline_nrmse"].sel(baseline="ridge", input="firing_rate").values
-    assert page.row("nrmse", "Ridge on the codes")[1] == f"{ridge.mean():.3f} ± {ridge.std(ddof=1):.3f}"
-    assert len(page.row("nrmse", "Best possible")) == 4
+    row = page.score("Ridge on the codes", "firing rate")
+    assert row[0] == f"{ridge.mean():.3f} ± {ridge.std(ddof=1):.3f}" and row[3:] == ["worse", "–", "–"]
+    for name in ("PLS on the codes", "Ridge on the voxels", "Response model (ours)"):
+        assert {r[1] for r in page.tables["scores"] if r and r[0] == name} == {"raw |E|", "firing rate"}
+    for name in ("Training mean (ceiling)", "GP on coil position", "Best possible (floor)"):
+        assert [r[1] for r in page.tables["scores"] if r and r[0] == name] == ["–"], "they do not depend on the input"
 
 
-def test_table_1_quotes_the_paper_for_the_same_cells(full):
+def test_the_table_has_the_floor_first_and_then_the_best(full):
     page = full[-1]
-    assert page.row("nrmse", "Direct")[2:] == ["0.658 ± 0.042", "0.519 ± 0.048"]
-    assert page.row("nrmse", "Both", 1)[2:] == ["0.630 ± 0.056", "0.508 ± 0.049"]
+    rows = [row for row in page.tables["scores"][1:] if row]
+    assert rows[0][0] == "Best possible (floor)" and rows[0][5] == "floor"
+    complete = [float(row[2].split(" ±")[0]) for row in rows[1:] if "(2/3)" not in row[2]]
+    assert complete == sorted(complete) and len(complete) == 7 + 4 * 2 + 2
+    assert "(2/3)" in rows[-1][2], "a mean over other test trials comes last"
 
 
-def test_the_best_cell_of_each_input_is_marked(full):
+def test_the_best_and_what_is_within_chance_of_it_are_marked(full):
     study, results, _, _ = full
     html = (study.report / "index.html").read_text(encoding="utf-8")
-    marked = re.findall(r'style="background: var\(--best\)[^>]*>([^<]*)<', html)
-    best = [
-        results["nrmse"].sel(input=kind).mean("repeat", skipna=True).min().item() for kind in results["input"].values
-    ]
-    assert [text.split(" ±")[0] for text in marked] == [f"{value:.3f}" for value in best]
+    table = html.split('id="scores" class="table"')[1].split("</table>")[0]
+    marked = re.findall(r'style="(?:[^"]*; ?)?background: var\(--best\);[^>]*>([^<]*)<', table)
+    means = [results["nrmse"].sel(at).mean().item() for at in (BEST, CLOSE)]
+    assert {text.split(" ±")[0] for text in marked} == {"best", "within chance", *(f"{mean:.3f}" for mean in means)}
+
+
+def test_muscles_have_their_scores_with_the_best_other_predictor_and_ours(full):
+    _, results, _, page = full
+    rows = {row[0]: row[1:] for row in page.tables["muscles"] if len(row) == 6}
+    assert rows.keys() >= {"FDI", "ADM"}
+    mean = results["baseline_nrmse"].mean("repeat")
+    kind = str(mean["input"].values[np.argmin(mean.sel(baseline="response_model").values)])
+    ours = results["baseline_nrmse_muscle"].sel(baseline="response_model", input=kind, muscle="FDI").mean().item()
+    floor = results["baseline_nrmse_muscle"].sel(baseline="best_possible", input="e_norm", muscle="ADM").mean().item()
+    assert rows["FDI"][1] == f"{ours:.3f}" and rows["ADM"][4] == f"{floor:.3f}"
+
+
+def test_the_conclusions_are_a_table_with_the_paper_beside(full):
+    page = full[-1]
+    here, paper, verdict = page.row("conclusions", "Firing rate beats raw |E|")
+    assert re.match(r"NRMSE 0\.\d{3} with raw \|E\|, 0\.\d{3} with firing rate: difference [+−]0\.\d{3}, 95 %", here)
+    assert paper == "+0.137" and verdict in ("holds", "does not hold", "cannot be told from chance")
+    assert "What the paper did not ask" in page.text
+
+
+def test_more_parameters_than_data_is_said(full):
+    page = full[-1]
+    said = r"All networks have more parameters than data: p = [\d,]+ to [\d,]+ for Nk = 45 responses\."
+    assert re.search(said, page.text)
 
 
 def test_table_2_holds_criteria_parameters_and_caution(full):
     _, results, _, page = full
     row = page.row("criteria", "Direct")
-    assert row[0] == f"{int(results['n_parameters'].sel(depth=3, connection='direct')):,}"
+    sizes = results["n_parameters"].sel(depth=3, connection="direct").values
+    assert row[0] == f"{sizes.min():,} to {sizes.max():,}"
     bic = results["bic"].sel(input="e_norm", depth=3, connection="direct").values.mean()
     assert row[1] == f"{bic:.3f}"
     assert row[5] == "no", "the mock's criteria are outside their domain"
@@ -230,7 +291,9 @@ def test_pictures_are_there_in_light_and_dark_and_not_blank(full):
     study, _, _, page = full
     names = {path.stem for path in study.report.glob("*.png")}
     assert names >= {"fig1_axial", "fig1_coronal", "fig1_sagittal", "fig3_truth", "fig3_prediction_direct"}
-    assert names >= {"fig3_best_possible", "fig3_muscles", "fig4_complexity", "timeline", "loss_mappers"}
+    assert names >= {"fig3_best_possible", "fig3_prediction_response_model", "muscles", "fig4_complexity", "scores"}
+    assert names >= {"curve_e_norm", "curve_firing_rate", "synergy_vaf", "synergy_basis", "timeline", "loss_mappers"}
+    assert names >= {"calibration_coverage", "calibration_error"}
     inline = [each.split(",")[1] for each in page.references if each.startswith("data:")]
     assert len(inline) == 2 * len(names)
     shades = []
@@ -296,174 +359,16 @@ def test_the_field_is_that_of_the_hotspot_at_the_middle_intensity(full):
     assert f"{view.e_norm.max():.1f} V/m" in view.sentence()
 
 
-# ---- sentences ------------------------------------------------------------------------------------------------------
-
-
-def with_scores(raw, rate):
-    """Results of one mapper with these scores over the repeats."""
-    results = small(repeats=range(len(raw)), connections=("direct",))
-    results["nrmse"].values[:, 0, 0, :] = [raw, rate]
-    results["baseline_nrmse"].values[...] = np.array([0.8, 0.7, 0.3])[None, :, None]
-    return results
-
-
-def sentences(tmp_path, results, **options):
-    return " ".join(summary(read_evidence(store(tmp_path, results, **options))))
-
-
-def test_summary_names_the_best_model_and_its_floors(tmp_path):
-    text = sentences(tmp_path, with_scores([0.60, 0.64], [0.50, 0.54]))
-    assert "3-layer Direct mapper on firing rate: NRMSE 0.520 ± 0.028 over 2 repeats" in text
-    assert "0.800 for the training mean, 0.700 for ridge on the same codes and 0.300 for the best possible" in text
-    assert "56 % of the way" in text  # (0.8 - 0.52) / (0.8 - 0.3)
-    assert "Firing rate beats raw |E| for this mapper by 0.100, 16 %" in text and "2 of 2 repeats" in text
-    assert "overlap" not in text
-
-
-@pytest.mark.parametrize(
-    "raw, rate, said",
-    [
-        ([0.50, 0.60], [0.52, 0.62], "does not beat raw .* 0 of 2 repeats. The intervals mean ± sd overlap"),
-        (
-            [0.40, 0.41],
-            [0.60, 0.61],
-            r"does not beat raw .* do not overlap\. This can be .* sigmoid \(half at 69.0 V/m",
-        ),
-        (
-            [0.50],
-            [0.60],
-            r"does not beat raw .* With one repeat .* either way\. A difference beyond chance can be .* sig",
-        ),
-        ([0.60, 0.70], [0.55, 0.66], "beats raw .* overlap, .* can be chance"),
-    ],
-)
-def test_summary_says_when_firing_rate_does_not_win_and_why(tmp_path, raw, rate, said):
-    text = sentences(tmp_path, with_scores(raw, rate), expected=False)
-    assert re.search(said, text)
-    assert "generated from" not in text, "measured responses"
-
-
-@pytest.mark.parametrize("raw, rate", [([0.5], [0.9]), ([0.40, 0.41], [0.60, 0.61])])
-def test_simulated_responses_give_another_reason_why_firing_rate_loses(tmp_path, raw, rate):
-    text = sentences(tmp_path, with_scores(raw, rate))
-    assert "generated from the same sigmoid, with the same E50 and slope (half at 69.0 V/m, slope 4.8 V/m)" in text
-    assert "lacks nothing that they depend on" in text
-    assert "flattens" not in text and "planted" not in text
-    assert ("intervals do not overlap" in text) == (len(raw) > 1)
-
-
-def test_an_advantage_that_was_planted_is_called_so(tmp_path):
-    results = with_scores([0.60, 0.64], [0.50, 0.54])
-    said = (
-        "from the same sigmoid, with the same E50 and slope (half at 69.0 V/m, slope 4.8 V/m), as the firing-rate input"
-    )
-    assert f"{said}, so its advantage is planted, not found." in sentences(tmp_path / "simulated", results)
-    assert "planted" not in sentences(tmp_path / "measured", results, expected=False)
-    draw = with_scores([0.50, 0.60], [0.52, 0.62])
-    assert f"{said}, so any advantage of it is planted, not found." in sentences(tmp_path / "draw", draw)
-
-
-def test_the_inputs_are_compared_over_all_mappers_and_not_only_the_best(tmp_path):
-    results = mock_results(repeats=(0, 1))
-    results["nrmse"].loc[{"input": "e_norm"}] = 0.6
-    results["nrmse"].loc[{"input": "firing_rate"}] = 0.7
-    best, next_best = {"depth": 6, "connection": "both"}, {"depth": 3, "connection": "direct"}
-    results["nrmse"].loc[{"input": "firing_rate"} | best] = 0.4
-    results["nrmse"].loc[{"input": "firing_rate"} | next_best] = 0.5
-    text = sentences(tmp_path / "a", results)
-    assert "Firing rate beats raw |E| for this mapper by 0.200" in text
-    assert "picked by these same test scores" in text and "is lower in 2 of 6 mappers." in text
-    results["status"].loc[{"input": "e_norm"} | next_best] = Status.PENDING
-    results["status"].loc[{"input": "firing_rate", "repeat": 0, **best}] = Status.FAILED  # one repeat has both
-    assert "is lower in 1 of 5 mappers where both inputs are done, of 6 in all." in sentences(tmp_path / "b", results)
-
-
-def test_one_mapper_alone_is_not_counted(tmp_path):
-    assert "picked by" not in sentences(tmp_path, with_scores([0.6], [0.5]))
-
-
-def test_summary_says_when_nothing_was_learned(tmp_path):
-    assert "does not beat the training mean" in sentences(tmp_path / "a", with_scores([0.9], [0.85]))
-    assert "does not beat the linear ridge" in sentences(tmp_path / "b", with_scores([0.9], [0.75]))
-
-
-def test_one_repeat_has_no_sd():
-    assert mean_sd(np.array([0.5])) == "0.500"
-    assert mean_sd(np.array([0.5, 0.6])) == f"0.550 ± {0.1 / math.sqrt(2):.3f}"
-
-
-# ---- table 1 in the terminal ----------------------------------------------------------------------------------------
-
-
-def test_score_lines_are_table_1(full):
-    _, results, _, page = full
-    lines = score_lines(results)
-    cells = [re.split(r" {2,}", line.replace(" *", "")) for line in lines]
-    assert cells[0] == ["Test NRMSE", "raw |E|", "firing rate"]
-    labels = [f"{depth} layers {name}" for depth in (3, 6) for name in ("Direct", "Both")]
-    assert [" ".join(row[:-2]) for row in cells[1:5]] == labels
-    for row, (name, number) in zip(cells[1:5], [("Direct", 0), ("Both", 0), ("Direct", 1), ("Both", 1)], strict=True):
-        assert row[-2:] == page.row("nrmse", name, number)[:2]
-    assert cells[4][-1].endswith("(2/3)")
-    for row, name in zip(cells[5:], ("Training mean", "Ridge on the codes", "Best possible"), strict=True):
-        assert row == [name, *page.row("nrmse", name)[:2]]
-
-
-def test_score_lines_word_for_word():
-    results = small(repeats=(0, 1))
-    results["nrmse"].values[:, 0] = [[[0.60, 0.64], [0.7, 0.7]], [[0.9, 0.9], [0.50, 0.54]]]
-    results["status"].values[1, 0, 0] = [Status.DONE, Status.FAILED]
-    results["baseline_nrmse"].values[...] = np.array([0.8, 0.75, 0.3])[None, :, None]
-    results["baseline_nrmse"].loc[{"input": "firing_rate", "baseline": "ridge"}] = np.nan
-    results["baseline_nrmse"].loc[{"baseline": "best_possible"}] = np.nan
-    assert score_lines(results) == [
-        "Test NRMSE          raw |E|          firing rate",
-        "3 layers  Direct    0.620 ± 0.028 *  0.900 (1/2)",
-        "3 layers  Both      0.700 ± 0.000    0.520 ± 0.028 *",
-        "Training mean       0.800 ± 0.000    0.800 ± 0.000",
-        "Ridge on the codes  0.750 ± 0.000    pending",
-    ]
-    results["baseline_status"].loc[{"input": "firing_rate"}] = Status.FAILED
-    results["status"].loc[{"connection": "both"}] = Status.PENDING
-    results["status"].loc[{"input": "firing_rate", "connection": "direct"}] = Status.FAILED
-    lines = score_lines(results)
-    assert lines[1:3] == ["3 layers  Direct    0.620 ± 0.028 *  failed", "3 layers  Both      pending          pending"]
-    assert lines[-1] == "Ridge on the codes  0.750 ± 0.000    failed"
-
-
-def test_score_lines_of_one_repeat_and_of_a_study_where_nothing_is_done():
-    results = small(inputs=("firing_rate",))
-    results["nrmse"].values[...] = np.reshape([0.6, 0.5], (1, 1, 2, 1))
-    results["baseline_nrmse"].values[...] = np.nan
-    assert score_lines(results)[1:] == ["3 layers  Direct  0.600", "3 layers  Both    0.500 *"]
-    results["status"].values[...] = Status.PENDING
-    assert score_lines(results) == [
-        "Test NRMSE        firing rate",
-        "3 layers  Direct  pending",
-        "3 layers  Both    pending",
-    ]
-
-
-def test_score_lines_fit_a_terminal_and_leave_the_typesetter_alone():
-    results = mock_results(repeats=range(12))
-    results["status"].values[:, :, :, 0] = Status.FAILED
-    lines = score_lines(results)
-    assert "(11/12)" in lines[1] and max(map(len, lines)) <= 80
-    code = "import sys, motorsweep.jobs.report_tables as t; from motorsweep.zarr_store.mocks import mock_results as m; "
-    code += "t.score_lines(m()); sys.exit(bool({'great_tables', 'matplotlib', 'torch'} & set(sys.modules)))"
-    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
-
-
 # ---- studies that lack something ------------------------------------------------------------------------------------
 
 
 def test_one_input_one_depth_one_repeat(tmp_path):
     page = page_of(store(tmp_path, small(inputs=("firing_rate",))))
-    assert re.fullmatch(r"0\.\d{3}", page.row("nrmse", "Direct")[0])
-    assert len(page.row("nrmse", "Direct")) == 2  # ours and the paper's
+    assert re.fullmatch(r"0\.\d{3}", page.score("3-layer Direct", "firing rate")[0])
+    assert "one repeat, so no sd" in page.text
     assert "Not drawn. There are no volumes" in page.text
     assert "There are no events" in page.text
-    assert "beat raw" not in page.text
+    assert "beats raw" not in page.text
 
 
 def test_measured_responses_have_no_best_possible_row(tmp_path):
@@ -473,8 +378,8 @@ def test_measured_responses_have_no_best_possible_row(tmp_path):
     results["baseline_prediction"].loc[{"baseline": "best_possible"}] = np.nan
     study = store(tmp_path, results, expected=False)
     page = page_of(study)
-    assert not [row for row in page.tables["nrmse"] if row[:1] == ["Best possible"]]
-    assert "Responses: as measured" in page.text and "best possible prediction." not in page.text.split("Table 1.")[0]
+    assert not [row for row in page.tables["scores"] if row and row[0].startswith("Best possible")]
+    assert "Responses: as measured" in page.text and "best possible" not in page.text.split("Scores")[0]
     assert not (study.report / "fig3_best_possible.png").exists()
 
 
@@ -487,20 +392,22 @@ def test_a_study_where_nothing_is_done_says_so(tmp_path):
             variable.values[...] = Status.PENDING
     results["n_parameters"].values[...] = 0
     page = page_of(store(tmp_path, results))
-    assert "No model of this study is finished yet. 0 of 4 trainings are done (4 pending)." in page.text
-    assert page.row("nrmse", "Direct")[:2] == ["pending", "pending"]
+    assert "No network of this study is finished yet. 0 of 4 trainings are done (4 pending)." in page.text
+    assert page.score("3-layer Direct", "raw |E|") == ["pending", "–", "–", "pending", "not known yet", "0.658 ± 0.042"]
+    assert {row[2] for row in page.tables["scores"][1:] if row} == {"pending"}
+    assert {"muscles", "conclusions"}.isdisjoint(page.tables) and "nan" not in page.text.lower().split()
     assert page.row("criteria", "Direct")[0] == "not known yet"
 
 
 def test_a_cell_without_any_score_is_named_by_its_state_and_not_as_0(tmp_path):
-    results = small()
+    results = small(drawn=True)
     results["status"].loc[{"input": "e_norm", "connection": "both"}] = Status.FAILED
     results["nrmse"].loc[{"input": "e_norm", "connection": "both"}] = np.nan
     results["status"].loc[{"input": "firing_rate", "connection": "direct"}] = Status.PENDING
     results["nrmse"].loc[{"input": "firing_rate", "connection": "direct"}] = np.nan
     page = page_of(store(tmp_path, results))
-    assert page.row("nrmse", "Both")[0] == "failed"
-    assert page.row("nrmse", "Direct")[1] == "pending"
+    assert page.score("3-layer Both", "raw |E|")[0] == "failed"
+    assert page.score("3-layer Direct", "firing rate")[0] == "pending"
     assert "Direct: pending." in page.text or "Both: failed." in page.text  # of the input that is drawn
 
 
@@ -517,15 +424,68 @@ def test_many_failures_end_with_a_command_that_can_be_pasted(tmp_path, monkeypat
 def test_cross_validation_adds_its_table_and_what_was_chosen(tmp_path):
     results = small(folds=(0, 1), dropouts=(0.1, 0.2), l1s=(1e-4,))
     results["dropout_selected"].values[1] = 0.2
-    page = page_of(store(tmp_path, results))
+    page = tables_of(store(tmp_path, results), validation_table, chosen_table)
     mean = results["cv_nrmse"].sel(input="e_norm", dropout=0.1).mean().item()
-    assert page.row("validation", "0.1, 0.0001") == [
-        f"{mean:.3f}",
-        "2 of 2",
-        page.row("validation", "0.1, 0.0001")[2],
-        "0 of 2",
-    ]
-    assert page.row("chosen", "Direct") == ["0.1, 0.0001", "0.2, 0.0001"]
+    row = page.row("validation", "dropout 0.1, L1 0.0001")
+    assert row[:2] + row[3:] == [f"{mean:.3f}", "2 of 2", "0 of 2"]
+    assert page.row("chosen", "Direct") == ["dropout 0.1, L1 0.0001", "dropout 0.2, L1 0.0001"]
+
+
+def test_configurations_that_were_not_tried_have_no_row(tmp_path):
+    results = small(folds=(0, 1), dropouts=(0.1, 0.2), l1s=(1e-4, 1e-3), inputs=("e_norm",))
+    untried = {"dropout": 0.2, "l1": 1e-3}
+    results["cv_run_id"].loc[untried] = ""
+    results["cv_status"].loc[untried] = Status.PENDING
+    results["cv_nrmse"].loc[untried] = np.nan
+    page = tables_of(store(tmp_path, results), validation_table)
+    labels = [row[0] for row in page.tables["validation"] if row]
+    assert labels[1:] == ["dropout 0.1, L1 0.0001", "dropout 0.1, L1 0.001", "dropout 0.2, L1 0.0001"]
+
+
+def test_a_muscle_that_never_responds_is_named_and_has_a_dash(tmp_path):
+    results = small(drawn=True, inputs=("e_norm",))
+    for name in ("nrmse_muscle", "baseline_nrmse_muscle"):
+        results[name].loc[{"muscle": "APB"}] = np.nan
+    results["measured"].loc[{"muscle": "APB"}] = 0.0
+    results["baseline_sd"].loc[{"muscle": "APB"}] = 0.0
+    page = page_of(store(tmp_path, results))
+    assert set(page.row("muscles", "APB")) == {"–"}
+    assert "Responds in no test trial, so there is nothing to score: APB." in page.text
+
+
+@pytest.mark.parametrize("muscles", [("FDI",), ("FDI", "APB")])
+def test_few_muscles_and_no_synergies(tmp_path, muscles):
+    results = small(inputs=("e_norm",), connections=("direct",), muscles=muscles, n_synergies=0)
+    results = results.isel(rank=slice(0, 0))
+    page = page_of(store(tmp_path, results, muscles=muscles))
+    assert len(page.row("muscles", "FDI")) == 5
+    assert "synergies" not in {attrs.get("id") for _, attrs in page.tags}
+
+
+def test_no_page_says_nan(tmp_path):
+    """Scores of one repeat, and nothing else that could be missing."""
+    results = small(connections=("direct", "synergy", "both"), depths=(3, 6), trials=(5,))
+    for name in results.data_vars:
+        if "interval" in name or "above" in name or name.startswith(("curve", "synergy", "baseline_sd")):
+            if results[name].dtype.kind == "f":
+                results[name].values[...] = np.nan
+    page = page_of(store(tmp_path, results))
+    assert not re.search(r"\b(nan|inf|None)\b", page.text)
+    assert page.score("3-layer Direct", "raw |E|")[1:4] == ["–", "–", "–"]
+
+
+def test_results_of_an_older_version_are_shown_as_far_as_they_go(tmp_path):
+    results = small(connections=("direct", "synergy", "both"), depths=(3, 6), repeats=(0, 1))
+    added = re.compile("interval|above|share|_mean$|_sd$|synergy_[sv]|activation|scaling")
+    results = results.drop_vars([name for name in results.data_vars if added.search(name)])
+    results = results.drop_dims(["rank", "bound"], errors="ignore")
+    results = results.sel(baseline=["mean", "ridge", "best_possible"])
+    results["n_parameters"] = results["n_parameters"].isel(repeat=0, drop=True)
+    page = page_of(store(tmp_path, results))
+    scores = results["baseline_nrmse"].sel(baseline="ridge", input="e_norm").values
+    assert page.score("Ridge on the codes", "raw |E|")[0] == f"{scores.mean():.3f} ± {scores.std(ddof=1):.3f}"
+    size = int(results["n_parameters"].sel(depth=3, connection="both"))
+    assert page.score("3-layer Both", "raw |E|")[4] == f"{size:,}"
 
 
 def test_hostile_and_foreign_names(tmp_path):
