@@ -3,8 +3,8 @@
 The family beside the paper's networks. Its members are kernel ridge regressions (means of Gaussian processes) on the
 masked field, through several dose-response curves, and on position and intensity, of the response and of its root; a
 bell-shaped recruitment field with a logarithmic link; and a hurdle model for responses that are often zero. Each is
-scored on training trials that it left out, by the paper's NRMSE; members of a kind are averaged by that score, and the
-kinds are stacked.
+scored on training trials that it left out, by the paper's NRMSE; members of a kind are averaged, the better the
+heavier, and the kinds are stacked, or the best is taken where it is clearly better than the stack.
 """
 
 from collections import defaultdict
