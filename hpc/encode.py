@@ -48,12 +48,17 @@ class EncodeTask:
     training: AutoencoderTraining
     split: SplitConfig
     device: str = "auto"
-    deterministic: bool = True
+    deterministic: bool = False
 
     @property
     def name(self):
         """What messages call it."""
         return self.run.name
+
+    @property
+    def runs(self):
+        """The runs that are lost if the task is."""
+        return (self.run,)
 
 
 def split_of(run, split, intensity):

@@ -56,7 +56,7 @@ class ExecutorConfig:
     ranks_per_head: int = 1
     dashboard: bool = True
     device: str = "auto"
-    deterministic: bool = True
+    deterministic: bool = False
 
     def __post_init__(self):
         if self.kind not in EXECUTORS:

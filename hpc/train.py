@@ -5,11 +5,12 @@ from dataclasses import dataclass
 
 from ..learn import scores
 from ..learn.accelerator import accelerator_of
-from ..learn.cells import fit_cell, nrmse_by_muscle
+from ..learn.cells import nrmse_by_muscle, prepare_cell
 from ..learn.protocols import MapperTraining
 from ..learn.references import fit_references
 from ..learn.response_model import fit_response_model
 from ..learn.synergy import vaf_curve
+from ..learn.training import fit_mapper
 from ..zarr_store.codes import read_codes
 from ..zarr_store.runs import read_arrays, write_run
 from ..zarr_store.study import Study
@@ -39,12 +40,17 @@ class TrainTask:
     training: MapperTraining
     split: SplitConfig
     device: str = "auto"
-    deterministic: bool = True
+    deterministic: bool = False
 
     @property
     def name(self):
         """What messages call it."""
         return self.run.name
+
+    @property
+    def runs(self):
+        """The runs that are lost if the task is."""
+        return (self.run,)
 
 
 def train_run(task):
@@ -60,27 +66,47 @@ def train_run(task):
         NRMSE on the trials it was evaluated on (of ridge, for the predictors without a network).
     """
     began, study, run = time.time(), Study(task.study), task.run
-    trials, codes = open_trials(study), read_codes(study, run.needs[0])
-    responses = trials["response"].values
-    train, evaluate = split_of(run, task.split, trials["intensity_percent_rmt"].values)
     if run.kind == "baseline":
-        found, arrays = _fit_baselines(study, run, codes, trials, train, evaluate, task.split.seed)
+        found, arrays = _fit_baselines(study, run, task.split)
         write_run(study, run.id, record_of(run, began, scores=found), arrays)
         return float(found["ridge"])
+    prepared, accelerator = prepare_run(task), accelerator_of(task.device, deterministic=task.deterministic)
     checkpoint = study.checkpoint(run.id)
     checkpoint.parent.mkdir(parents=True, exist_ok=True)
+    fitted = fit_mapper(*prepared.mapper, task.split.seed, checkpoint, accelerator=accelerator)
+    return finish_run(task, prepared.finish(*fitted), began, accelerator)
+
+
+def prepare_run(task):
+    """A mapper's cell, ready to be trained.
+
+    Parameters
+    ----------
+    task : TrainTask
+
+    Returns
+    -------
+    PreparedCell
+    """
+    study, run = Study(task.study), task.run
+    trials, codes = open_trials(study), read_codes(study, run.needs[0])
+    train, evaluate = split_of(run, task.split, trials["intensity_percent_rmt"].values)
     synergy = read_arrays(study, run.needs[1]) if len(run.needs) > 1 else None
-    accelerator = accelerator_of(task.device, deterministic=task.deterministic)
-    how = {"checkpoint": checkpoint, "accelerator": accelerator}
-    seed = task.split.seed
-    result = fit_cell(codes, responses, train, evaluate, run.cell, task.training, seed, synergy, **how)
-    record = record_of(run, began, scores=result.scores, loss=result.loss, device=str(accelerator.device))
-    write_run(study, run.id, record, result.arrays)
+    responses, seed = trials["response"].values, task.split.seed
+    return prepare_cell(codes, responses, train, evaluate, run.cell, task.training, seed, synergy)
+
+
+def finish_run(task, result, began, accelerator):
+    """Write the record of a trained mapper; its NRMSE on the trials it was evaluated on."""
+    record = record_of(task.run, began, scores=result.scores, loss=result.loss, device=str(accelerator.device))
+    write_run(Study(task.study), task.run.id, record, result.arrays)
     return float(result.scores["nrmse"])
 
 
-def _fit_baselines(study, run, codes, trials, train, evaluate, seed):
+def _fit_baselines(study, run, split):
     """Scores and arrays of the references, of our response model, and of the synergies by their number."""
+    trials, codes, seed = open_trials(study), read_codes(study, run.needs[0]), split.seed
+    train, evaluate = split_of(run, split, trials["intensity_percent_rmt"].values)
     inputs, mask = trial_inputs(study, run.input)
     voxels = inputs[:, mask]
     poses = trials["pose_index"].values

@@ -19,7 +19,8 @@ from ..hpc.prepare import check_same_volumes, head_path, prepare_volumes
 from ..hpc.progress import Progress
 from ..hpc.records import record_of
 from ..hpc.sweep import Sweep, check_trials, validation_score
-from ..hpc.train import TrainTask, train_run
+from ..hpc.train import TrainTask
+from ..hpc.train_fused import group_mappers, train_any
 from ..hpc.trials import count_trials, expected_trials_id, prepare_trials
 from ..zarr_store.codes import has_codes
 from ..zarr_store.ids import folder_id
@@ -144,7 +145,14 @@ class Coordinator:
         make = lambda run: TrainTask(  # noqa: E731 - one line of wiring
             study=str(self.study.folder), run=run, training=training, **common
         )
-        return self._train_all("train", train_run, make, self._mapper_waves, "trainings")
+        gather = group_mappers if self._trains_on_gpu() else list
+        return self._train_all("train", train_any, make, self._mapper_waves, "trainings", gather)
+
+    def _trains_on_gpu(self):
+        from ..learn.accelerator import device_of  # with torch
+
+        executor = self._executor_config
+        return not executor.deterministic and device_of(executor.device).type == "cuda"
 
     def _common(self):
         """What all training tasks are given: the splits, and where they run."""
@@ -177,7 +185,7 @@ class Coordinator:
     def _score(self, run_id):
         return validation_score(self.study, run_id)
 
-    def _train_all(self, verb, function, make, waves, unit):
+    def _train_all(self, verb, function, make, waves, unit, gather=list):
         """Train in waves, each of what has all that it needs, until nothing more can be trained."""
         # A task holds the inputs of all trials and a scaled or masked copy (mappers less: the predictors beside them).
         memory = 2.0 + 2 * open_trials(self.study).sizes["trial"] * self.config.volume.n**3 * 4 / 1e9
@@ -197,7 +205,7 @@ class Coordinator:
             ready = self._ready(runs, state)
             if not ready:
                 break
-            self._farm(verb, function, [make(run) for run in ready], unit, memory, self._record_failure)
+            self._farm(verb, function, gather([make(run) for run in ready]), unit, memory, self._record_failure)
             for run in ready:
                 state[run.id] = run_state(self.study, run.id)
                 done += state[run.id] is Status.DONE
@@ -235,7 +243,8 @@ class Coordinator:
     def _record_failure(self, task, outcome):
         if not outcome.ok:
             reason = f"{outcome.reason}: {outcome.message}"
-            write_failure(self.study, task.run.id, record_of(task.run, time.time(), reason=reason))
+            for run in task.runs:
+                write_failure(self.study, run.id, record_of(run, time.time(), reason=reason))
 
     def _note_expected(self, verb, runs):
         """Keep which runs the study wants, for `status`, which may have no study file at hand."""

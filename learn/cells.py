@@ -3,7 +3,6 @@
 All that is fitted (scalings, synergies, weights) sees the training trials alone; the others are only predicted.
 """
 
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -13,13 +12,13 @@ import torch
 from ..errors import InputError
 from . import scores
 from .accelerator import Accelerator
-from .mappers import Mapper, build_mapper, count_parameters
-from .protocols import MapperTraining, protocol_of
+from .goals import GOALS, Goal
+from .mappers import Mapper, count_parameters
+from .protocols import MapperTraining
 from .scaling import Scaling, fit_scaling
-from .synergy import Synergies, choose_rank, fit_nmf, vaf_curve
 from .training import OnEpoch, fit_mapper
 
-CONNECTIONS = ("direct", "synergy", "both")
+CONNECTIONS = tuple(GOALS)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -121,93 +120,75 @@ def fit_cell(
     >>> result.arrays["prediction"].shape
     (2, 3)
     """
+    prepared = prepare_cell(codes, responses, train, evaluate, cell, config, seed, synergy)
+    return prepared.finish(*fit_mapper(*prepared.mapper, seed, checkpoint, on_epoch, accelerator))
+
+
+@dataclass(frozen=True, kw_only=True)
+class PreparedCell:
+    """A cell before its mapper is trained: scaled, and with the mapper's goal.
+
+    Parameters
+    ----------
+    codes : array, shape (t, n, n, n)
+        Scaled codes.
+    measured : array, shape (t, k)
+        Scaled responses.
+    response_scaling : Scaling
+    train, evaluate : int arrays
+    goal : Goal
+    config : MapperTraining
+        With the cell's dropout and penalty.
+    """
+
+    codes: np.ndarray
+    measured: np.ndarray
+    response_scaling: Scaling
+    train: np.ndarray
+    evaluate: np.ndarray
+    goal: Goal
+    config: MapperTraining
+
+    @property
+    def mapper(self):
+        """What `fit_mapper` is given: build, codes, targets, training trials, protocol."""
+        return self.goal.build, self.codes, self.goal.targets, self.train, self.config
+
+    def finish(self, module: Mapper, loss: list[float]) -> CellResult:
+        """The result of `fit_cell`, once the mapper is trained."""
+        prediction = self.goal.known + _predict(module, self.codes)
+        parameters = count_parameters(module) + self.goal.known_parameters
+        measured, evaluate = self.measured, self.evaluate
+        return CellResult(
+            scores=_score(measured, prediction, self.train, evaluate, parameters),
+            arrays={
+                "prediction": prediction[evaluate],
+                "prediction_all": prediction,
+                "nrmse_muscle": nrmse_by_muscle(measured[evaluate], prediction[evaluate]),
+                **response_context(measured, evaluate, self.response_scaling),
+                **({} if self.goal.basis is None else {"synergy_basis": self.goal.basis}),
+            },
+            loss=loss,
+        )
+
+
+def prepare_cell(codes, responses, train, evaluate, cell, config, seed, synergy=None) -> PreparedCell:
+    """Scale and factorise for a cell; parameters and errors as of `fit_cell`."""
     train, evaluate = check_trials(codes, responses, train, evaluate)
     if cell.connection not in CONNECTIONS:
         raise InputError(f"cell: connection {cell.connection!r} is not known; choose from {', '.join(CONNECTIONS)}.")
     response_scaling = fit_scaling(responses, per="column", rows=train)
     measured = response_scaling.apply(np.asarray(responses, np.float64))
-    scaled_codes = fit_scaling(codes, cell.scaling, rows=train).apply(np.asarray(codes, np.float32))
-    goal = _GOALS[cell.connection](measured, train, cell, config, seed, synergy, scaled_codes.shape[-1])
-    config = replace(config, dropout=cell.dropout, l1=cell.l1)
-    module, loss = fit_mapper(
-        goal.build, scaled_codes, goal.targets, train, config, seed, checkpoint, on_epoch, accelerator
+    scaled = fit_scaling(codes, cell.scaling, rows=train).apply(np.asarray(codes, np.float32))
+    return PreparedCell(
+        codes=scaled,
+        measured=measured,
+        response_scaling=response_scaling,
+        train=train,
+        evaluate=evaluate,
+        goal=GOALS[cell.connection](measured, train, cell, config, seed, synergy, scaled.shape[-1]),
+        config=replace(config, dropout=cell.dropout, l1=cell.l1),
     )
-    prediction = goal.known + _predict(module, scaled_codes)
-    parameters = count_parameters(module) + goal.known_parameters
-    return CellResult(
-        scores=_score(measured, prediction, train, evaluate, parameters),
-        arrays={
-            "prediction": prediction[evaluate],
-            "prediction_all": prediction,
-            "nrmse_muscle": nrmse_by_muscle(measured[evaluate], prediction[evaluate]),
-            **response_context(measured, evaluate, response_scaling),
-            **({} if goal.basis is None else {"synergy_basis": goal.basis}),
-        },
-        loss=loss,
-    )
-
-
-@dataclass(frozen=True, kw_only=True)
-class _Goal:
-    """What the mapper is built like and trained on; known is added to its predictions."""
-
-    build: Callable[[], Mapper]
-    targets: np.ndarray
-    known: np.ndarray | float = 0.0
-    known_parameters: int = 0
-    basis: np.ndarray | None = None
-
-
-def _direct_goal(measured, train, cell, config, seed, synergy, n) -> _Goal:
-    muscles = measured.shape[1]
-    return _Goal(build=_builder(cell, config, "direct", muscles, None, n), targets=measured)
-
-
-def _builder(cell, config, connection, muscles, basis, n) -> Callable[[], Mapper]:
-    how = {"dropout": cell.dropout, "n": n, "activation": cell.activation, "protocol": config.protocol}
-    return lambda: build_mapper(cell.depth, connection, muscles, basis, **how)
-
-
-def _synergy_goal(measured, train, cell, config, seed, synergy, n) -> _Goal:
-    factors = fit_synergies(measured[train], config, seed)
-    targets = measured
-    if protocol_of(config.protocol).fit_activations:
-        targets = np.zeros((len(measured), factors.basis.shape[1]))
-        targets[train] = factors.activations.T
-    basis = torch.from_numpy(factors.basis)
-    build = _builder(cell, config, "synergy", len(basis), basis, n)
-    return _Goal(build=build, targets=targets, basis=factors.basis)
-
-
-def fit_synergies(measured, config: MapperTraining, seed: int) -> Synergies:
-    """Synergies of scaled training responses (N, k): as many as the protocol says, or as account for its variance."""
-    rank = config.synergies
-    if not rank:
-        curve = vaf_curve(measured.T, None, seed, shuffles=0)
-        rank = choose_rank(curve, config.synergy_vaf)
-    return fit_nmf(measured.T, rank, seed)
-
-
-def _residual_goal(measured, train, cell, config, seed, synergy, n) -> _Goal:
-    known = None if synergy is None else synergy.get("prediction_all")
-    if known is None or known.shape != measured.shape or "synergy_basis" not in synergy:
-        found = "nothing" if synergy is None else f"arrays {sorted(synergy)}"
-        raise InputError(
-            f"cell 'both': the residual mapper learns what a synergy cell leaves over, and was given {found}; it needs "
-            f"prediction_all of shape {measured.shape} and synergy_basis. Fit the synergy cell of these trials first."
-        )
-    muscles, basis = measured.shape[1], synergy["synergy_basis"]
-    synergy_mapper = build_mapper(cell.depth, "synergy", muscles, torch.from_numpy(basis), n=n)
-    return _Goal(
-        build=_builder(cell, config, "residual", muscles, None, n),
-        targets=measured - known,
-        known=known,
-        known_parameters=count_parameters(synergy_mapper),
-        basis=basis,
-    )
-
-
-_GOALS = {"direct": _direct_goal, "synergy": _synergy_goal, "both": _residual_goal}
 
 
 def check_trials(codes, responses, train, evaluate) -> tuple[np.ndarray, np.ndarray]:
