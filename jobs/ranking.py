@@ -5,7 +5,8 @@ from dataclasses import dataclass
 import numpy as np
 import xarray as xr
 
-from ..zarr_store.schema import BASELINES, BOUNDS, LABELS, RESULT_VARIABLES, Status, label_array
+from ..zarr_store.result_variables import LABELS, RESULT_VARIABLES
+from ..zarr_store.schema import BASELINES, BOUNDS, Status, label_array
 
 INPUT_NAMES = {"e_norm": "raw |E|", "firing_rate": "firing rate"}
 CONNECTION_NAMES = {"direct": "Direct", "synergy": "Synergy", "both": "Both"}

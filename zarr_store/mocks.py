@@ -3,6 +3,7 @@
 import numpy as np
 import xarray as xr
 
+from .result_variables import empty_results
 from .schema import (
     BASELINES,
     BOUNDS,
@@ -11,7 +12,6 @@ from .schema import (
     STATUS_ATTRS,
     VOLUME_DIMS,
     Status,
-    empty_results,
     global_attrs,
 )
 

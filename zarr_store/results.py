@@ -11,8 +11,9 @@ import xarray as xr
 from ..errors import StoreError
 from .datasets import open_dataset, publish_dataset
 from .ids import plain
+from .result_variables import empty_results
 from .runs import read_arrays, read_record, record_state
-from .schema import BASELINES, BOUNDS, CELL_DIMS, CURVE_DIMS, CV_DIMS, HYPER_DIMS, Status, empty_results
+from .schema import BASELINES, BOUNDS, CELL_DIMS, CURVE_DIMS, CV_DIMS, HYPER_DIMS, Status
 from .study import Study, checked_run_id, locate
 
 _BASELINE_DIMS = ("input", "repeat")

@@ -5,9 +5,10 @@ import pytest
 import xarray as xr
 from motorsweep.errors import StoreError
 from motorsweep.zarr_store.ids import content_id
+from motorsweep.zarr_store.result_variables import RESULT_VARIABLES
 from motorsweep.zarr_store.results import collect, open_results
 from motorsweep.zarr_store.runs import write_run
-from motorsweep.zarr_store.schema import CELL_DIMS, CV_DIMS, RESULT_VARIABLES, Status
+from motorsweep.zarr_store.schema import CELL_DIMS, CV_DIMS, Status
 from motorsweep.zarr_store.study import Study
 
 

@@ -2,8 +2,9 @@ import numpy as np
 import pytest
 from motorsweep.zarr_store.datasets import publish_dataset
 from motorsweep.zarr_store.mocks import mock_results, mock_volumes
+from motorsweep.zarr_store.result_variables import CURVE_VARIABLES, CV_VARIABLES, RESULT_VARIABLES
 from motorsweep.zarr_store.results import collect, open_results
-from motorsweep.zarr_store.schema import CURVE_VARIABLES, CV_VARIABLES, RESULT_VARIABLES, VOLUME_DIMS, Status
+from motorsweep.zarr_store.schema import VOLUME_DIMS, Status
 
 
 def test_the_axis_order_and_the_codes_are_said_once():
