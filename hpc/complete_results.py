@@ -33,6 +33,8 @@ def complete_results(results, pose_of_trial, seed=0):
     if any(len(np.unique(pose_of_trial[rows])) < 2 for rows in sets):
         return results  # a repeat without any run yet, or with one pose: nothing to resample
     measured = [results["measured"].values[repeat, : len(rows)] for repeat, rows in enumerate(sets)]
+    if not all(each.any() for each in measured):
+        return results  # NRMSE of responses that are all zero is not defined
     models = _models(results, sets)
     bounds = {key: models.pop(key) for key in list(models) if key[-1] == _BOUND}
     if models:

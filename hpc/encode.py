@@ -134,7 +134,7 @@ def encode_run(task):
     scaling = fit_scaling(inputs[train][:, mask], kind=run.spec["scaling"])
     checkpoint = study.checkpoint(run.id)
     checkpoint.parent.mkdir(parents=True, exist_ok=True)
-    seed = task.split.seed
+    seed = run.spec["training_seed"]
     accelerator = accelerator_of(task.device, deterministic=task.deterministic)
     module, loss = fit_autoencoder(
         inputs, mask, train, task.training, seed, checkpoint=checkpoint, scaling=scaling, accelerator=accelerator
@@ -144,5 +144,5 @@ def encode_run(task):
         write_codes(study, run.id, encode_volumes(module, inputs, scaling=scaling), attrs)
     scores = {"loss": float(loss[-1])}
     arrays = {"scaling_offset": np.asarray(scaling.offset), "scaling_scale": np.asarray(scaling.scale)}
-    write_run(study, run.id, record_of(run, began, scores=scores, loss=loss, device=str(accelerator.device)), arrays)
+    write_run(study, run.id, record_of(run, began, scores=scores, loss=loss, how=accelerator.described()), arrays)
     return float(loss[-1])

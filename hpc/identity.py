@@ -11,6 +11,8 @@ import warnings
 from functools import lru_cache
 from pathlib import Path
 
+import numpy as np
+
 from ..errors import InputError, StoreError
 from ..learn.protocols import AutoencoderTraining, MapperTraining
 from ..sim.label_mesh import MESH_VERSION
@@ -173,6 +175,14 @@ def mapper_training(config):
     return MapperTraining(protocol=config.protocol, **values)
 
 
+def training_seed(seed, repeat):
+    """Seed of initial weights, order and dropout: another one for each repeat, the same for all models of it.
+
+    So that models are compared like with like, and the spread over repeats holds the luck of a start.
+    """
+    return int(np.random.SeedSequence([seed, repeat]).generate_state(1)[0])
+
+
 def autoencoder_spec(config, trials_id, kind, scaling, repeat, fold):
     """Spec of one autoencoder training: its input, the trials it may see, and how it learns."""
     return {
@@ -180,6 +190,7 @@ def autoencoder_spec(config, trials_id, kind, scaling, repeat, fold):
         "numerics": NUMERICS_VERSION,
         "trials": trials_id,
         "seed": config.seed,
+        "training_seed": training_seed(config.seed, repeat),
         "input": kind,
         "scaling": scaling,
         "split": split_spec(config, repeat, fold),
@@ -208,6 +219,7 @@ def mapper_spec(config, autoencoder_id, cell, synergy_id, split):
         "numerics": NUMERICS_VERSION,
         "autoencoder": autoencoder_id,
         "seed": config.seed,
+        "training_seed": training_seed(config.seed, split["repeat"]),
         "cell": plain(cell),
         "split": split,
         "training": training,

@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 from ..zarr_store.ids import provenance
 
 
-def record_of(run, began, *, scores=None, loss=(), reason="", device=""):
+def record_of(run, began, *, scores=None, loss=(), reason="", how=None):
     """Record of a run.
 
     Parameters
@@ -19,8 +19,8 @@ def record_of(run, began, *, scores=None, loss=(), reason="", device=""):
         Mean loss of each epoch.
     reason : str
         Why it failed; empty when it is done.
-    device : str
-        That a network was trained on; empty where there is none.
+    how : mapping, optional
+        What a network was trained on: device, precision.
 
     Returns
     -------
@@ -37,5 +37,5 @@ def record_of(run, began, *, scores=None, loss=(), reason="", device=""):
         "loss": [float(value) for value in loss],
         "seconds": time.time() - began,
         "started": datetime.fromtimestamp(began, UTC).isoformat(timespec="seconds"),
-        "provenance": provenance() | ({"device": device} if device else {}),
+        "provenance": provenance() | dict(how or {}),
     }

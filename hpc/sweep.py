@@ -3,8 +3,9 @@
 Test table: for each repeat of the test split, each input, depth and connection, trained on the whole calibration set.
 Cross-validation (where folds are asked for): the same within the calibration set, for each fold and each value of the
 hyper-parameter grid; the values with the lowest mean validation NRMSE are those of the test table.
-Learning curve (where sizes are asked for): the models of the test table, trained on fewer trials of the calibration
-set. Its codes are those of the test table: fields without a response are cheap to have.
+Learning curve (where sizes are asked for): the models with the grid's first values, trained on fewer trials of the
+calibration set; what a cross-validation of all of them chooses would know more than those trials. Its codes are those
+of the test table: fields without a response are cheap to have.
 """
 
 from dataclasses import dataclass, field
@@ -14,9 +15,12 @@ import numpy as np
 
 from ..errors import InputError
 from ..learn.cells import Cell
+from ..learn.splits import test_split
 from ..zarr_store.ids import content_id
 from ..zarr_store.runs import read_record
 from .identity import autoencoder_spec, baseline_spec, mapper_spec, split_spec
+
+_FEWEST_TRIALS = 3
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -192,24 +196,22 @@ class Sweep:
         grid = self.configurations()
         if len(grid) == 1:
             return grid[0]
-        means = []
-        for chosen in grid:
-            runs = [self.mapper(kind, repeat, fold, depth, connection, chosen) for fold in self.folds]
-            scores = [score_of(run.id) for run in runs]
-            if any(score is None for score in scores):
-                return None
-            means.append(np.inf if np.isnan(scores).any() else np.mean(scores))
+        runs = [[self.mapper(kind, repeat, fold, depth, connection, chosen) for fold in self.folds] for chosen in grid]
+        scores = [[score_of(run.id) for run in folds] for folds in runs]
+        if any(score is None for folds in scores for score in folds):
+            return None
+        scores = np.array(scores, float)
+        told = np.isfinite(scores).any(axis=0)  # a fold that scores nobody (no response in it) tells nothing
+        means = np.where(np.isfinite(scores[:, told]).all(axis=1), scores[:, told].mean(axis=1), np.inf)
         return grid[int(np.argmin(means))]
 
-    def final(self, chosen, trials=None):
+    def final(self, chosen):
         """Mapper runs of the test table whose hyper-parameters are chosen.
 
         Parameters
         ----------
         chosen : dict
             As `choose` gives it.
-        trials : int, optional
-            Labelled trials, on the learning curve.
 
         Returns
         -------
@@ -217,9 +219,17 @@ class Sweep:
             (input, depth, connection, repeat) to Run, or None where nothing is chosen yet.
         """
         return {
-            (kind, depth, connection, repeat): values
-            and self.mapper(kind, repeat, None, depth, connection, values, trials)
+            (kind, depth, connection, repeat): values and self.mapper(kind, repeat, None, depth, connection, values)
             for (kind, depth, connection, repeat), values in chosen.items()
+        }
+
+    def curve(self):
+        """Mapper runs of the learning curve: (input, depth, connection, repeat, trials) to Run."""
+        first = self.configurations()[0]
+        axes = product(self.inputs, self.depths, self.connections, self.repeats, self.curve_trials)
+        return {
+            (kind, depth, connection, repeat, count): self.mapper(kind, repeat, None, depth, connection, first, count)
+            for kind, depth, connection, repeat, count in axes
         }
 
     def below(self, runs):
@@ -246,22 +256,23 @@ def validation_score(study, run_id):
     Returns
     -------
     float or None
-        None while the run is to be done, NaN if it failed.
+        None while the run is to be done; NaN if it failed, or if its trials have no response to measure errors by.
     """
     record = read_record(study, run_id)
     if record is None:
         return None
-    return record["scores"]["nrmse"] if record["status"] == "done" else float("nan")
+    score = record["scores"].get("nrmse") if record["status"] == "done" else None
+    return float("nan") if score is None else score
 
 
-def check_trials(config, count):
+def check_trials(config, intensity):
     """Refuse a study whose trials are too few for its folds, learning curve or synergies, before any is trained.
 
     Parameters
     ----------
     config : StudyConfig
-    count : int
-        Trials of the study.
+    intensity : ndarray (t,)
+        Of each trial; the test set is drawn from each intensity.
 
     Raises
     ------
@@ -269,18 +280,29 @@ def check_trials(config, count):
         With the key of the study file to change.
     """
     validation = config.validation
-    calibration = count - max(1, round(validation.test_fraction * count))
+    sizes = [len(test_split(intensity, r, validation.test_fraction, config.seed)[0]) for r in range(validation.repeats)]
+    calibration = min(sizes)
     training = calibration - -(-calibration // validation.folds) if validation.folds else calibration
-    wanted = {
-        "[validation] folds": (validation.folds, calibration, "each fold holds at least one trial"),
-        "[validation] curve_trials": (max(validation.curve_trials, default=0), calibration, "a subset of them"),
-        "[mappers] synergies": (config.mappers.synergies, training, "a factorisation needs as many trials"),
-    }
-    if not {"synergy", "both"} & set(config.mappers.connections):
-        del wanted["[mappers] synergies"]
-    for key, (asked, there, why) in wanted.items():
-        if asked > there:
-            raise InputError(
-                f"planning the trainings: {key} asks for {asked}, and {count} trials leave {there} to train on "
-                f"({why}). Lower {key}, or give more trials."
-            )
+    uses_synergies = {"synergy", "both"} & set(config.mappers.connections)
+    smallest = min([training, *validation.curve_trials])
+    fewest = max(_FEWEST_TRIALS, config.mappers.synergies if uses_synergies else 0)
+    there = f"{len(intensity)} trials leave {calibration} to train on"
+    if validation.folds > calibration:
+        raise _too_few(f"[validation] folds is {validation.folds}", there, "each fold holds at least one trial")
+    if max(validation.curve_trials, default=0) > calibration:
+        largest = max(validation.curve_trials)
+        raise _too_few(f"[validation] curve_trials asks for {largest}", there, "the curve takes a subset of them")
+    if smallest < fewest:
+        held = f"a training would see {smallest} trials"
+        why = "a factorisation needs as many" if uses_synergies else "a predictor needs as many"
+        asked = (
+            f"[mappers] synergies is {fewest}" if fewest > _FEWEST_TRIALS else f"at least {fewest} trials are needed"
+        )
+        raise _too_few(asked, held, why, "in each fold and on each point of [validation] curve_trials")
+
+
+def _too_few(asked, there, why, where=""):
+    return InputError(
+        f"planning the trainings: {asked}, and {there}; {why}{f', {where}' if where else ''}. Lower the one, or give "
+        "more trials."
+    )

@@ -73,7 +73,7 @@ def train_run(task):
     prepared, accelerator = prepare_run(task), accelerator_of(task.device, deterministic=task.deterministic)
     checkpoint = study.checkpoint(run.id)
     checkpoint.parent.mkdir(parents=True, exist_ok=True)
-    fitted = fit_mapper(*prepared.mapper, task.split.seed, checkpoint, accelerator=accelerator)
+    fitted = fit_mapper(*prepared.mapper, run.spec["training_seed"], checkpoint, accelerator=accelerator)
     return finish_run(task, prepared.finish(*fitted), began, accelerator)
 
 
@@ -96,9 +96,10 @@ def prepare_run(task):
     return prepare_cell(codes, responses, train, evaluate, run.cell, task.training, seed, synergy)
 
 
-def finish_run(task, result, began, accelerator):
-    """Write the record of a trained mapper; its NRMSE on the trials it was evaluated on."""
-    record = record_of(task.run, began, scores=result.scores, loss=result.loss, device=str(accelerator.device))
+def finish_run(task, result, began, accelerator, fused=1):
+    """Write the record of a mapper, trained with `fused` - 1 others; its NRMSE on the trials it was evaluated on."""
+    how = accelerator.described() | ({"fused": fused} if fused > 1 else {})
+    record = record_of(task.run, began, scores=result.scores, loss=result.loss, how=how)
     write_run(Study(task.study), task.run.id, record, result.arrays)
     return float(result.scores["nrmse"])
 

@@ -1,14 +1,19 @@
 """Many mapper trainings in one task, for a GPU that one small mapper leaves idle."""
 
+import logging
 import time
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 from ..learn.accelerator import accelerator_of
 from ..learn.fused_mappers import Member, fit_fused_mappers, fused_pays
 from ..zarr_store.runs import write_failure
 from ..zarr_store.study import Study
+from .outcomes import classify
 from .records import record_of
 from .train import TrainTask, finish_run, prepare_run, train_run
+
+log = logging.getLogger(__name__)
 
 LARGEST_GROUP = 30
 """Mappers in one program at most: three repeats of ten folds."""
@@ -34,6 +39,11 @@ class TrainGroup:
     def runs(self):
         """The runs that are lost if the task is."""
         return tuple(task.run for task in self.tasks)
+
+    @property
+    def size(self):
+        """Trainings, for the progress bar."""
+        return len(self.tasks)
 
 
 def group_mappers(tasks):
@@ -70,6 +80,8 @@ def group_mappers(tasks):
 def train_any(task, pays=fused_pays):
     """Train what the task says; a group as one program where a timed probe says that this is faster.
 
+    A member that fails has a record that says why, and the others go on.
+
     Parameters
     ----------
     task : TrainTask or TrainGroup
@@ -79,35 +91,68 @@ def train_any(task, pays=fused_pays):
     Returns
     -------
     float
-        NRMSE of the (last) run on the trials it was evaluated on.
+        NRMSE of the (last) run on the trials it was evaluated on; NaN where none of a group was trained.
     """
     if not isinstance(task, TrainGroup):
         return train_run(task)
     first = task.tasks[0]
-    accelerator, score = accelerator_of(first.device, deterministic=first.deterministic), float("nan")
-    by_size = {}  # folds differ by a trial
+    accelerator = accelerator_of(first.device, deterministic=first.deterministic)
+    alike, score = {}, float("nan")
     for each in task.tasks:
-        prepared = prepare_run(each)
-        by_size.setdefault((len(prepared.train), prepared.goal.targets.shape[1]), []).append((each, prepared))
-    for pairs in by_size.values():
-        members = [_member(each, prepared) for each, prepared in pairs]
-        if len(members) > 1 and pays(members, accelerator):
-            score = _train_together(pairs, members, accelerator)
-        else:
-            score = [train_run(each) for each, _ in pairs][-1]
+        with _recorded(each):
+            prepared = prepare_run(each)
+            alike.setdefault(_shape(prepared), []).append((each, prepared))
+    for pairs in alike.values():
+        score = _train_alike(pairs, accelerator, pays, score)
     return score
+
+
+def _shape(prepared):
+    """What members of one program share: folds differ by a trial, and synergies may differ in number."""
+    goal = prepared.goal
+    return len(prepared.train), goal.targets.shape[1], None if goal.basis is None else goal.basis.shape[1]
+
+
+def _train_alike(pairs, accelerator, pays, score):
+    members = [_member(each, prepared) for each, prepared in pairs]
+    try:
+        if len(members) > 1 and pays(members, accelerator):
+            return _train_together(pairs, members, accelerator)
+    except RuntimeError as error:  # torch's: most likely the device's memory
+        log.warning("%d mappers in one program: %s; they are trained one by one", len(members), error)
+    for each, _ in pairs:
+        with _recorded(each):
+            score = train_run(each)
+    return score
+
+
+@contextmanager
+def _recorded(task):
+    """Write the failure of one member; what must stop the whole run does."""
+    began = time.time()
+    try:
+        yield
+    except Exception as error:
+        kind = classify(error)
+        if not kind:
+            raise
+        record = record_of(task.run, began, reason=f"{kind}: {error}")
+        write_failure(Study(task.study), task.run.id, record)
 
 
 def _member(task, prepared):
     build, codes, targets, train, config = prepared.mapper
-    return Member(build=build, codes=codes, targets=targets, train=train, config=config, seed=task.split.seed)
+    seed = task.run.spec["training_seed"]
+    return Member(build=build, codes=codes, targets=targets, train=train, config=config, seed=seed)
 
 
 def _train_together(pairs, members, accelerator):
     began, score = time.time(), float("nan")
     for (task, prepared), fitted in zip(pairs, fit_fused_mappers(members, accelerator)):
         if fitted.error is None:
-            score = finish_run(task, prepared.finish(fitted.module, fitted.loss), began, accelerator)
+            score = finish_run(
+                task, prepared.finish(fitted.module, fitted.loss), began, accelerator, fused=len(members)
+            )
         else:
             record = record_of(task.run, began, reason=f"diverged: {fitted.error}")
             write_failure(Study(task.study), task.run.id, record)

@@ -235,8 +235,19 @@ def check_responses(config, n_poses):
     return table
 
 
-def count_trials(config, n_poses):
-    """Trials that the study will have, if no pose fails; reads the user's responses where there are any.
+def trial_intensities(config, n_poses):
+    """Intensity of each trial that the study will have, if no pose fails; reads the user's responses if there are any.
+
+    Parameters
+    ----------
+    config : StudyConfig
+    n_poses : int
+        Poses in the volumes.
+
+    Returns
+    -------
+    ndarray (t,)
+        % RMT; of measured trials with a dI/dt alone, that: what matters is which are alike.
 
     Raises
     ------
@@ -244,7 +255,10 @@ def count_trials(config, n_poses):
         If the file cannot be used with these poses.
     """
     table = check_responses(config, n_poses)
-    return sum(config.stimulation.trials) if table is None else int((table.pose_index >= 0).sum())
+    if table is None:
+        return np.repeat(config.stimulation.intensities_percent_rmt, config.stimulation.trials)
+    given = table.didt if table.intensity_percent_rmt is None else table.intensity_percent_rmt
+    return given[table.pose_index >= 0]
 
 
 def _at_stimuli(config, table, stimuli):

@@ -57,7 +57,7 @@ def run(study: Path, *, options: Options = RunOptions()) -> int:
         The study's TOML file.
     """
     config = _config(study)
-    return _print_results(_pipeline().run(config, options))
+    return _print_results(_pipeline().run(config, options), study)
 
 
 @app.command(group=_everything, sort_key=2)
@@ -89,7 +89,7 @@ def simulate(study: Path, *, options: Options = RunOptions()) -> int:
         The study's TOML file.
     """
     config = _config(study)
-    return _print_results([_pipeline().simulate(config, options)])
+    return _print_results([_pipeline().simulate(config, options)], study)
 
 
 @app.command(group=_stages, sort_key=2)
@@ -104,7 +104,7 @@ def encode(study: Path, *, options: Options = RunOptions()) -> int:
         The study's TOML file.
     """
     config = _config(study)
-    return _print_results([_pipeline().encode(config, options)])
+    return _print_results([_pipeline().encode(config, options)], study)
 
 
 @app.command(group=_stages, sort_key=3)
@@ -119,7 +119,7 @@ def train(study: Path, *, options: Options = RunOptions()) -> int:
         The study's TOML file.
     """
     config = _config(study)
-    return _print_results([_pipeline().train(config, options)])
+    return _print_results([_pipeline().train(config, options)], study)
 
 
 @app.command(group=_stages, sort_key=4)
@@ -134,7 +134,7 @@ def collect(study: Path) -> int:
         The study's TOML file.
     """
     config = _config(study)
-    return _print_results([_pipeline().collect(config, RunOptions())])
+    return _print_results([_pipeline().collect(config, RunOptions())], study)
 
 
 @app.command(group=_stages, sort_key=5)
@@ -149,7 +149,7 @@ def report(study: Path) -> int:
         The study's TOML file.
     """
     config = _config(study)
-    return _print_results([_pipeline().report(config, RunOptions())])
+    return _print_results([_pipeline().report(config, RunOptions())], study)
 
 
 @app.command(group=_questions, sort_key=1)
@@ -366,11 +366,13 @@ def _folder(study: Path) -> Path:
     return study if study.is_dir() else Path(_config(study).folder)
 
 
-def _print_results(results) -> int:
+def _print_results(results, study) -> int:
     """Print each stage's line as the stage ends; 1 if anything failed."""
     failed = 0
     for result in results:
         print(result.line(), flush=True)
+        if result.failed and not failed:
+            print(f"{'':<9} why, and what to do: motorsweep status {study} --failed", flush=True)
         if result.table:
             print("", *result.table, "", sep="\n", flush=True)
         failed += result.failed

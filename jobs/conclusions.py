@@ -11,6 +11,7 @@ from .paper_tables import PAPER_BEST, PAPER_NRMSE
 from .ranking import CONNECTION_NAMES, INPUT_NAMES, range_text, ranking
 
 HOLDS, FAILS, OPEN = "holds", "does not hold", "cannot be told from chance"
+EMPTY = "says nothing here"
 _RAW, _RATE = "e_norm", "firing_rate"
 
 
@@ -26,7 +27,7 @@ class Conclusion:
     paper : str
         The paper's figure for the same; "–" where it has none.
     verdict : str
-        `HOLDS`, `FAILS` or `OPEN`.
+        `HOLDS`, `FAILS` or `OPEN`; `EMPTY` where what decides has no meaning.
     of_paper : bool
         Whether the paper draws it; the others are what it did not ask.
     """
@@ -159,7 +160,9 @@ def _criteria(results):
     text = f"{'; '.join(parts)}."
     if not cells["criteria_valid"].values[complete].all():
         text += " AICc is outside its domain, where its choice means nothing, and BIC ranks by size."
-    verdict = HOLDS if min(shares) == 1 else FAILS if min(shares) == 0 else OPEN
+        verdict = EMPTY
+    else:
+        verdict = HOLDS if min(shares) == 1 else FAILS if min(shares) == 0 else OPEN
     return Conclusion(
         claim="With firing rate, BIC and AICc choose 3 layers", figures=text, paper="both 3-layer Synergy",
         verdict=verdict,

@@ -5,9 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from ..errors import InputError
-from ..learn.comparison import bootstrap_nrmse, compare
-
-_TAILS = (0.025, 0.975)
+from ..learn.comparison import bootstrap_nrmse, combined_interval, compare
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,8 +78,7 @@ def contrast(results, first, second, pose_of_trial=None) -> Contrast | None:
     interval = np.full(2, np.nan)
     if (tested := _predictions(results, keys, repeats)) is not None:
         try:
-            drawn = bootstrap_nrmse(*tested, _groups(results, pose_of_trial)).resamples @ signs
-            interval = np.quantile(drawn, _TAILS)
+            interval = combined_interval(bootstrap_nrmse(*tested, _groups(results, pose_of_trial)), signs)
         except InputError:
             pass  # one test pose, or responses that are all 0: no interval
     return Contrast(

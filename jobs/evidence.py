@@ -170,7 +170,7 @@ def _records_behind(study, results):
     found = dict(list_records(study))
     wanted = {
         str(run_id)
-        for name in ("run_id", "baseline_run_id", "cv_run_id", "curve_run_id")
+        for name in ("run_id", "baseline_run_id", "cv_run_id", "curve_run_id", "curve_baseline_run_id")
         if name in results
         for run_id in results[name].values.ravel()
         if run_id

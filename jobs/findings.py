@@ -3,7 +3,7 @@
 import numpy as np
 
 from ..zarr_store.schema import CELL_DIMS, Status
-from .conclusions import FAILS, HOLDS, OPEN
+from .conclusions import EMPTY, FAILS, HOLDS, OPEN
 from .evidence import Evidence
 from .ranking import CEILING, FLOOR, LIMITS, mean_sd, range_text
 
@@ -99,7 +99,7 @@ def _on_the_way(evidence, best):
 
 
 def _verdicts(evidence):
-    verdicts = [each.verdict for each in evidence.conclusions if each.of_paper]
+    verdicts = [each.verdict for each in evidence.conclusions if each.of_paper and each.verdict != EMPTY]
     if not verdicts:
         return []
     forms = {HOLDS: ("holds", "hold"), FAILS: ("does not hold", "do not hold"), OPEN: (OPEN, OPEN)}

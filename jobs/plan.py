@@ -9,7 +9,7 @@ from ..hpc.identity import volumes_spec
 from ..hpc.prepare import check_same_volumes
 from ..hpc.solver_choice import pose_count
 from ..hpc.sweep import Sweep, check_trials, validation_score
-from ..hpc.trials import count_trials, expected_trials_id
+from ..hpc.trials import expected_trials_id, trial_intensities
 from ..zarr_store.ids import content_id
 from ..zarr_store.runs import list_records, run_state
 from ..zarr_store.schema import Status
@@ -134,8 +134,9 @@ def make_plan(config):
     solver = plan_solver(study, config)
     simulate, shards = _simulate(study, config, solver, begun)
     sweep = Sweep(config, expected_trials_id(study, config))
-    measured, trials = _measured(study), _n_trials(study, config)
-    check_trials(config, trials)
+    measured, intensities = _measured(study), _intensities(study, config)
+    check_trials(config, intensities)
+    trials = len(intensities)
     workers = config.executor.workers or "as many as fit"
     return Plan(
         name=config.name,
@@ -154,12 +155,13 @@ def make_plan(config):
     )
 
 
-def _n_trials(study, config):
+def _intensities(study, config):
+    """Of the trials that are there, else of those that the study will have."""
     if study.trials.exists():
         from ..zarr_store.trials import open_trials
 
-        return int(open_trials(study).sizes["trial"])
-    return count_trials(config, pose_count(config))
+        return open_trials(study)["intensity_percent_rmt"].values
+    return trial_intensities(config, pose_count(config))
 
 
 def _simulate(study, config, solver, begun):
@@ -211,16 +213,15 @@ def _train(study, config, sweep, measured, trials):
     chosen = sweep.choose(lambda run_id: validation_score(study, run_id))
     # As long as nothing is chosen, the first values of the grid stand for the choice: they cost the same.
     chosen = {cell: values or first for cell, values in chosen.items()}
-    runs = sweep.validation + [
-        run for count in (None, *sweep.curve_trials) for run in sweep.final(chosen, count).values()
-    ]
+    runs = sweep.validation + list(sweep.final(chosen).values()) + list(sweep.curve().values())
     runs += sweep.below(runs) + sweep.baselines + sweep.curve_baselines
     runs = list({run.id: run for run in runs}.values())
 
     def cost(run):
         if run.cell is None:
             return measured.get(("baseline", None), SECONDS_OF_BASELINES)
-        guess = (run.trials or trials * 0.9) * config.mappers.epochs * SECONDS_PER_CODE_AND_EPOCH[run.cell.depth]
+        seen = trials * 0.9 * (1 if run.fold is None else 1 - 1 / config.validation.folds)
+        guess = (run.trials or seen) * config.mappers.epochs * SECONDS_PER_CODE_AND_EPOCH[run.cell.depth]
         return measured.get(("mapper", run.cell.depth), guess * (config.volume.n / 64) ** 3)
 
     return _stage(study, "train", "trainings", runs, cost, 2e-3, measured)

@@ -16,9 +16,9 @@ from .field_figure import field_pictures, field_view
 from .figures import loss_pictures, prediction_pictures
 from .findings import criteria_words, input_words, responses_in_training, size_words, summary
 from .muscle_scores import muscle_picture, muscle_table, silent_muscles
-from .ranking import INPUT_NAMES
+from .ranking import FLOOR, INPUT_NAMES
 from .report_tables import conclusions_table, score_table
-from .score_figures import complexity_picture, curve_pictures, forest_picture
+from .score_figures import CURVE_TOP, complexity_picture, curve_pictures, forest_picture
 from .study_facts import assumptions, facts
 from .synergy_figures import basis_picture, synergy_words, vaf_picture
 from .timeline import stage_rows, timeline_picture
@@ -117,16 +117,16 @@ def _render(evidence, sections):
 def _scores(evidence: Evidence):
     repeats, picture = evidence.results.sizes["repeat"], forest_picture(evidence)
     spread = f"mean ± sd over {repeats} repeats of the test split" if repeats > 1 else "one repeat, so no sd"
-    text = (
-        f"NRMSE on the test trials (equation 7), {spread}; lower is better. The best possible prediction is the floor, "
-        "the training mean the ceiling that anything useful stays below."
-    )
+    floor = any(each.key[1] == FLOOR for each in evidence.ranking)
+    text = f"NRMSE on the test trials (equation 7), {spread}; lower is better. "
+    text += "The best possible prediction is the floor, the training mean" if floor else "The training mean is"
+    text += " the ceiling that anything useful stays below."
     how = (
         "Intervals: 95 %, by resampling the test trials, those of one pose together. The difference to the best is "
         "paired, on the same trials, and its intervals hold for all predictors at once: “within chance” of the best is "
-        "what an interval that reaches 0 says. They speak of new trials for the models as they were trained; what "
-        "other training trials would change shows in the sd over repeats."
+        "what an interval that reaches 0 says. They speak of new trials for the models as they were trained"
     )
+    how += "; what other training trials would change shows in the sd over repeats." if repeats > 1 else "."
     notes = [
         "In grey, Table 1 of the paper: measured responses of another subject. Compare the pattern, not the values."
     ]
@@ -170,10 +170,14 @@ def _curves(evidence):
     if not pictures:
         return None
     text = (
-        "The same models, trained on fewer labelled trials and scored on the same test trials; the last point is the "
-        "model of the table above. A curve that still falls at its end asks for more trials."
+        "The models, trained on fewer labelled trials and scored on the same test trials; the last point is the "
+        "model of the table above. Hyper-parameters of the other points are the first of each grid, the codes those of "
+        "all calibration trials. A curve that still falls at its end asks for more trials."
     )
-    return Section(id="curves", title="Learning curves", paragraphs=[text], pictures=pictures, columns=2)
+    values = [evidence.results[name].values for name in ("curve_nrmse", "curve_baseline_nrmse")]
+    over = any((each > CURVE_TOP).any() for each in values)
+    notes = [f"NRMSE over {CURVE_TOP} lies outside the picture."] if over else []
+    return Section(id="curves", title="Learning curves", paragraphs=[text], pictures=pictures, columns=2, notes=notes)
 
 
 def _calibration(evidence):

@@ -22,6 +22,9 @@ from .evidence import Evidence
 from .findings import training_trials
 from .ranking import ANY_INPUT, BASELINE_NAMES, CEILING, CONNECTION_NAMES, FLOOR, INPUT_NAMES, scores_over
 
+CURVE_TOP = 1.5
+"""NRMSE that learning curves are shown up to; over it nothing was learned."""
+
 INPUT_COLOURS = {"e_norm": BLUE, "firing_rate": VERMILLION}
 CONNECTION_COLOURS = {"direct": GREEN, "synergy": ORANGE, "both": PURPLE}
 CONNECTION_MARKS = {"direct": "o", "synergy": "s", "both": "^"}
@@ -185,7 +188,7 @@ def curve_pictures(evidence: Evidence):
     values = values[np.isfinite(values)]
     if not values.size:
         return []
-    limits = max(0.0, values.min() - 0.04), min(values.max() + 0.04, 1.5)
+    limits = max(0.0, values.min() - 0.04), min(values.max() + 0.04, CURVE_TOP)
     return [_curve_picture(kind, lines, limits) for kind, lines in found.items() if lines]
 
 

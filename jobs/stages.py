@@ -21,7 +21,7 @@ from ..hpc.records import record_of
 from ..hpc.sweep import Sweep, check_trials, validation_score
 from ..hpc.train import TrainTask
 from ..hpc.train_fused import group_mappers, train_any
-from ..hpc.trials import count_trials, expected_trials_id, prepare_trials
+from ..hpc.trials import expected_trials_id, prepare_trials, trial_intensities
 from ..zarr_store.codes import has_codes
 from ..zarr_store.ids import folder_id
 from ..zarr_store.results import ResultPlan
@@ -64,6 +64,10 @@ class Coordinator:
 
     def __enter__(self):
         check_ranks(self._executor_config)
+        if self._executor_config.device == "cuda":
+            from ..learn.accelerator import device_of  # with torch
+
+            device_of("cuda")  # a GPU that is not there is told before hours of solves
         self._lock.__enter__()
         try:
             check_same_volumes(self.study, volumes_spec(self.config))
@@ -95,7 +99,7 @@ class Coordinator:
             self._say("simulate", "preparing head, poses and volume store; meshing a new head takes a minute or two")
         prepare_volumes(self.study, self.config)
         volumes = open_volumes(self.study)
-        check_trials(self.config, count_trials(self.config, volumes.sizes["pose"]))
+        check_trials(self.config, trial_intensities(self.config, volumes.sizes["pose"]))
         total = volumes.sizes["pose"]
         before = int((volumes["status"].values == int(Status.DONE)).sum())
         config = replace(self.config, executor=self._executor_config)  # workers share the memory that a solver may take
@@ -169,7 +173,7 @@ class Coordinator:
                 f"{verb}: {found}, so what is learned from them would stand under a wrong name; "
                 f"`motorsweep simulate {self.config.path}` makes them, `motorsweep run` does all that is needed."
             )
-        check_trials(self.config, trials.sizes["trial"])
+        check_trials(self.config, trials["intensity_percent_rmt"].values)
 
     def _autoencoder_waves(self, sweep):
         return sweep.autoencoders
@@ -177,8 +181,7 @@ class Coordinator:
     def _mapper_waves(self, sweep):
         """Runs that can be named now: more of them can once the cross-validation is over."""
         chosen = sweep.choose(self._score)
-        final = [run for trials in (None, *sweep.curve_trials) for run in sweep.final(chosen, trials).values() if run]
-        runs = sweep.validation + final
+        runs = sweep.validation + [run for run in sweep.final(chosen).values() if run] + list(sweep.curve().values())
         runs = runs + sweep.below(runs) + sweep.baselines + sweep.curve_baselines
         return list({run.id: run for run in runs}.values())
 
@@ -205,7 +208,8 @@ class Coordinator:
             ready = self._ready(runs, state)
             if not ready:
                 break
-            self._farm(verb, function, gather([make(run) for run in ready]), unit, memory, self._record_failure)
+            tasks = gather([make(run) for run in ready])
+            self._farm(verb, function, tasks, unit, memory, self._record_failure, self._trainings_at_once())
             for run in ready:
                 state[run.id] = run_state(self.study, run.id)
                 done += state[run.id] is Status.DONE
@@ -283,8 +287,7 @@ class Coordinator:
         runs = {cell: run and run.id for cell, run in sweep.final(chosen).items()}
         runs |= {(run.input, run.repeat): run.id for run in sweep.baselines}
         runs |= {(run.input, run.repeat, run.trials): run.id for run in sweep.curve_baselines}
-        for count in sweep.curve_trials:
-            runs |= {(*cell, count): run and run.id for cell, run in sweep.final(chosen, count).items()}
+        runs |= {cell: run.id for cell, run in sweep.curve().items()}
         for run in sweep.validation:
             cell = run.cell
             at = (run.input, cell.depth, cell.connection, run.repeat, run.fold)
@@ -330,7 +333,13 @@ class Coordinator:
 
     # ---- farm --------------------------------------------------------------------------------------------------
 
-    def _farm(self, verb, function, tasks, unit, memory_gb, on_outcome=None):
+    def _trainings_at_once(self):
+        """Workers that share a GPU, where there is one and the study does not say; None for no limit of its own."""
+        from ..learn.accelerator import device_of, trainings_at_once  # with torch
+
+        return None if self._executor_config.workers else trainings_at_once(device_of(self._executor_config.device))
+
+    def _farm(self, verb, function, tasks, unit, memory_gb, on_outcome=None, at_most=None):
         if not tasks:
             return
         scratch = self.study.scratch
@@ -341,7 +350,7 @@ class Coordinator:
                 scratch=scratch,
                 log=self.study.logs / f"{verb}.log",
                 memory_per_worker_gb=memory_gb,
-                at_most=len(tasks),
+                at_most=min(len(tasks), at_most or len(tasks)),
             ) as executor:
                 run_stage(verb, function, tasks, executor, self._events, progress, unit, on_outcome=on_outcome)
         finally:

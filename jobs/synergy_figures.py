@@ -55,7 +55,7 @@ def vaf_picture(evidence: Evidence):
     """Draw the variance accounted for against the number of synergies, the number used marked; None without a curve."""
     results = evidence.results
     curves = results["synergy_vaf"].values
-    if not curves.size or not np.isfinite(curves).any():
+    if curves.shape[1] < 2 or not np.isfinite(curves).any():
         return None
     ranks, used = results["rank"].values, ranks_used(results)
     figure = new_figure(3.2)

@@ -228,8 +228,10 @@ class StudyTables(Table):
                 "give one number of trials for each intensity"
             )
         muscles = len(self.responses.muscles)
-        if self.mappers.synergies > muscles and not self.responses.file:
+        uses_synergies = {"synergy", "both"} & set(self.mappers.connections)
+        if uses_synergies and self.mappers.synergies > muscles and not self.responses.file:
             raise ValueError(
                 f"[mappers] synergies is {self.mappers.synergies}, but there are {muscles} muscles; "
-                "a synergy groups muscles, so there cannot be more of them"
+                "a synergy groups muscles, so there cannot be more of them; lower synergies, or leave out synergy "
+                "and both"
             )

@@ -23,6 +23,7 @@ from .protocols import DEVICES
 log = logging.getLogger(__name__)
 
 PRECISIONS = ("float32", "bfloat16")
+_BYTES_EACH, _MOST_AT_ONCE = 6e9, 4
 _WARM_UP = 3  # steps before a capture: libraries choose and load their kernels
 
 
@@ -53,6 +54,17 @@ def device_of(kind: str) -> torch.device:
             'was installed without CUDA. Give "auto" or "cpu", or install a torch with CUDA on a machine with a GPU.'
         )
     return torch.device("cuda" if kind != "cpu" and found else "cpu")
+
+
+def trainings_at_once(device: torch.device) -> int | None:
+    """Training processes that share a GPU without crowding it; None on the CPU, whose memory others count.
+
+    A captured autoencoder step of 32 volumes of 64³ holds some 5 GB (an estimate from its tensors, not measured).
+    """
+    if device.type == "cpu":
+        return None
+    free, _ = torch.cuda.mem_get_info(device)
+    return int(np.clip(free // _BYTES_EACH, 1, _MOST_AT_ONCE))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -90,6 +102,10 @@ class Accelerator:
     def __post_init__(self):
         if self.precision not in PRECISIONS:
             raise InputError(f"precision {self.precision!r} is not known; choose from {', '.join(PRECISIONS)}.")
+
+    def described(self) -> dict[str, str]:
+        """Device and precision, for a record."""
+        return {"device": str(self.device), "precision": self.precision}
 
     def place(self, module: nn.Module) -> nn.Module:
         """The module on the device, its convolution kernels in channels-last memory."""

@@ -46,6 +46,8 @@ class Estimates:
         Interval of the mean, at the confidence asked for.
     resamples : array, shape (b, m)
         Mean NRMSE in each resample of the trials, the same trials for all models.
+    units : float
+        Trials (or groups) in a test set, of which few widen an interval.
     """
 
     models: tuple[str, ...]
@@ -54,6 +56,7 @@ class Estimates:
     sd: np.ndarray
     interval: np.ndarray
     resamples: np.ndarray
+    units: float
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -225,6 +228,26 @@ def compare(
     )
 
 
+def combined_interval(estimates: Estimates, weights: np.ndarray, confidence: float = 0.95) -> np.ndarray:
+    """Interval (2,) of a weighted sum of the models' means, such as one group of models less another.
+
+    Parameters
+    ----------
+    estimates : Estimates
+    weights : array, shape (m,)
+    confidence : float
+
+    Examples
+    --------
+    >>> measured = [np.random.default_rng(0).random((9, 2))]
+    >>> found = bootstrap_nrmse(measured, {"a": [measured[0] + 1], "b": [measured[0] + 1]}, [np.arange(9)])
+    >>> combined_interval(found, np.array([1.0, -1.0])).tolist()
+    [0.0, 0.0]
+    """
+    drawn = estimates.resamples @ np.asarray(weights, np.float64)
+    return intervals(None, drawn[:, None], None, confidence, "expanded", estimates.units)[0]
+
+
 def within_chance(comparison: Comparison) -> dict[str, bool]:
     """For each model but the reference: whether its difference may be chance, its simultaneous interval holding 0.
 
@@ -249,6 +272,7 @@ def _estimates(errors: TrialErrors, drawn, confidence, method) -> Estimates:
         mean=mean,
         sd=nrmse.std(axis=1, ddof=1) if several else np.full(len(mean), np.nan),
         interval=intervals(mean, drawn, mean_nrmse(*errors.without_each()), confidence, method, errors.units),
+        units=errors.units,
         resamples=drawn,
     )
 

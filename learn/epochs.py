@@ -62,6 +62,8 @@ def train_epochs(
             group["lr"] = config.learning_rate * config.decay ** (epoch // config.decay_every)
         with accelerator.scope(), torch.random.fork_rng(devices=accelerator.generators()):
             loss.append(_train_epoch(optimizer, lambda batch: step(*inputs(batch)), rows, config, seed, epoch))
+        if not all(torch.isfinite(parameter).all() for parameter in module.parameters()):
+            raise ConvergenceError(_lost(epoch, config, "some weights are no longer finite", optimizer))
         if checkpoint is not None:
             save_checkpoint(checkpoint, key, module, optimizer, loss)
         if on_epoch is not None:
@@ -77,11 +79,15 @@ def _train_epoch(optimizer, step, rows, config, seed: int, epoch: int) -> float:
         batch = order[start : start + config.batch]
         value = step(batch).item()
         if not math.isfinite(value):
-            raise ConvergenceError(
-                f"training, epoch {epoch + 1} of {config.epochs}: the loss became {value} at a learning rate of "
-                f"{optimizer.param_groups[0]['lr']:g}, so the weights are lost. Check the inputs' scaling, or lower "
-                "learning_rate."
-            )
+            raise ConvergenceError(_lost(epoch, config, f"the loss became {value}", optimizer))
         optimizer.step()
         total += value * len(batch)
     return total / len(order)
+
+
+def _lost(epoch: int, config, found: str, optimizer) -> str:
+    return (
+        f"training, epoch {epoch + 1} of {config.epochs}: {found} at a learning rate of "
+        f"{optimizer.param_groups[0]['lr']:g}, so the weights are lost. Check the inputs' scaling, or lower "
+        "learning_rate or l1."
+    )

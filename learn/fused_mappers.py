@@ -1,8 +1,9 @@
 """Many mapper trainings of one architecture as one program: for a device that one small net leaves idle.
 
 Each member has its own trials, order, dropout and penalty, those of `training.fit_mapper` with the same seed, and the
-optimizer works number by number. So each ends where it would have ended alone, up to rounding; one whose loss is no
-longer finite is lost alone.
+optimizer works number by number. So on a CPU each ends where it would have ended alone, up to rounding; on a GPU a
+training alone draws its dropout there, and this one on the CPU, so that records tell fused ones. A member whose loss is
+no longer finite is lost alone.
 
 On a CPU a loop over the members is faster (benchmarks/training.py); `fused_pays` asks the device.
 """
@@ -135,10 +136,13 @@ def dropout_seed(seed: int, epoch: int) -> int:
 
 def _settled(member: Member, module: Mapper, loss: np.ndarray) -> Fitted:
     error, lost = None, np.flatnonzero(~np.isfinite(loss))
-    if len(lost):
+    finite = all(torch.isfinite(parameter).all() for parameter in module.parameters())
+    if len(lost) or not finite:
+        epoch = lost[0] + 1 if len(lost) else len(loss)
         error = ConvergenceError(
-            f"training, epoch {lost[0] + 1} of {len(loss)}: the loss became {loss[lost[0]]}, so the weights are lost; "
-            "the other members of the fused training go on. Check the inputs' scaling, or lower learning_rate."
+            f"training, epoch {epoch} of {len(loss)}: the loss or some weights are no longer finite, so the weights "
+            "are lost; the other members of the fused training go on. Check the inputs' scaling, or lower "
+            "learning_rate or l1."
         )
     elif protocol_of(member.config.protocol).settle_batch_norm:
         x = torch.from_numpy(np.ascontiguousarray(member.codes[member.train]))[:, None]

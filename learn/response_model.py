@@ -101,11 +101,13 @@ def _members(fields, positions, intensity, responses, train, evaluate):
             hurdle_bases.append(_truncated(basis))
     if positions is not None:
         members |= _recruitment_fields(positions, intensity, responses, train, evaluate, hurdle_bases)
-    return {kind: {name: _not_negative(parts) for name, parts in found.items()} for kind, found in members.items()}
+    largest = responses.max(0)
+    return {kind: {name: _within(parts, largest) for name, parts in found.items()} for kind, found in members.items()}
 
 
-def _not_negative(parts):
-    return tuple(np.maximum(part, 0) for part in parts)
+def _within(parts, largest):
+    # A mean response lies within the responses; few trials let a bell or a root's exponent shoot far over them.
+    return tuple(np.clip(part, 0, largest) for part in parts)
 
 
 def _mean_of_others(responses):

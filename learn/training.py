@@ -113,7 +113,7 @@ def fit_autoencoder(
         return functional.mse_loss(module(x), x)
 
     first = _read_volumes(volumes, rows[:1], mask, scaling).numpy()  # tells data sets apart without reading them whole
-    key = training_key("autoencoder", config, seed, rows, mask, scaling, first)
+    key = training_key("autoencoder", accelerator.described(), config, seed, rows, mask, scaling, first)
     kernels = [layer.weight for layer in module.convolutions()]
     loss = train_epochs(
         module, optimizer, kernels, inputs, error, rows, config, seed, key, checkpoint, on_epoch, accelerator
@@ -228,7 +228,7 @@ def fit_mapper(
     def error(codes: Tensor, wanted: Tensor) -> Tensor:
         return functional.mse_loss(module.outputs(codes), wanted)
 
-    key = training_key(str(module), config, seed, train, x.numpy(), y.numpy())
+    key = training_key(str(module), accelerator.described(), config, seed, train, x.numpy(), y.numpy())
     protocol = protocol_of(config.protocol)
     kernels = [layer.weight for layer in module.weighted() if protocol.l1_dense or isinstance(layer, nn.Conv3d)]
     rows = np.arange(len(train))

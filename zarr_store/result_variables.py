@@ -159,6 +159,9 @@ CURVE_VARIABLES = {
         comment=f"{_NRMSE}; hyper-parameters and codes are those of the whole calibration set",
     ),
     "curve_run_id": Variable(dims=CURVE_DIMS, long_name="run of the training", dtype="object", missing=""),
+    "curve_baseline_run_id": Variable(
+        dims=("input", "repeat", "trials"), long_name="run of the baselines", dtype="object", missing=""
+    ),
     "curve_baseline_nrmse": Variable(
         dims=(*_BASELINE, "trials"), long_name="normalised RMSE of the baseline, after fitting to fewer trials",
         comment=_NRMSE,

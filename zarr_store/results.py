@@ -254,6 +254,7 @@ def _fill_curve(values, study, plan):
         values["curve_run_id"][run.at] = run.run_id
         values["curve_nrmse"][run.at] = run.score("nrmse")
     for run in _read_runs(study, plan, _CURVE_BASELINE_DIMS, with_arrays=False):
+        values["curve_baseline_run_id"][run.at] = run.run_id
         for i, name in enumerate(BASELINES):
             values["curve_baseline_nrmse"][run.at[0], i, run.at[1], run.at[2]] = run.score(name)
 

@@ -68,7 +68,9 @@ def test_without_trials_or_with_one_pose_nothing_is_filled_in(results):
     pending = mock_results(n_test=0)
     before = pending.nrmse_mean.values.copy()
     np.testing.assert_array_equal(complete_results(pending, np.arange(40)).nrmse_mean, before)
-    assert np.isnan(complete_results(results, np.zeros(40, int)).nrmse_mean).all()
+    assert np.isnan(complete_results(results.copy(deep=True), np.zeros(40, int)).nrmse_mean).all()
+    results.measured.values[1] = 0  # nobody responded
+    assert np.isnan(complete_results(results, np.arange(40)).nrmse_mean).all()
 
 
 def test_synergies_stand_in_the_order_of_the_first_repeat(results):

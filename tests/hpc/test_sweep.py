@@ -72,15 +72,15 @@ def test_folds_share_the_autoencoder_of_the_calibration_set_where_asked_for():
 def test_a_learning_curve_has_runs_and_ids_of_its_own_on_nested_subsets():
     sweep = Sweep(study(curve_trials=(100, 50)), "t")
     chosen = sweep.choose(lambda run_id: None)
-    curve = {count: sweep.final(chosen, count) for count in sweep.curve_trials}
+    curve = sweep.curve()
     assert sweep.curve_trials == (50, 100)
-    everything = [run.id for count in (None, 50, 100) for run in sweep.final(chosen, count).values()]
+    everything = [run.id for run in (*sweep.final(chosen).values(), *curve.values())]
     assert len(set(everything)) == 3 * 36
-    both = curve[50]["e_norm", 3, "both", 1]
-    assert both.needs[1] == curve[50]["e_norm", 3, "synergy", 1].id
+    both = curve["e_norm", 3, "both", 1, 50]
+    assert both.needs[1] == curve["e_norm", 3, "synergy", 1, 50].id
     assert both.needs[0] == sweep.final(chosen)["e_norm", 3, "both", 1].needs[0], "the codes are the same"
     split = SplitConfig(test_fraction=0.1, folds=0, seed=1)
-    rows = [split_of(each, split, PAPER) for each in (both, curve[100]["e_norm", 3, "both", 1], sweep.baselines[2])]
+    rows = [split_of(each, split, PAPER) for each in (both, curve["e_norm", 3, "both", 1, 100], sweep.baselines[2])]
     assert [len(train) for train, _ in rows] == [50, 100, 629]
     assert set(rows[0][0]) < set(rows[1][0]) < set(rows[2][0])
     assert all(np.array_equal(test, rows[0][1]) for _, test in rows)
@@ -107,19 +107,48 @@ def test_the_protocol_and_each_choice_changes_the_ids():
 
 
 @pytest.mark.parametrize(
-    ("validation", "count", "told"),
+    ("validation", "each", "told"),
     [
-        ({"folds": 10}, 10, r"\[validation\] folds asks for 10, and 10 trials leave 9"),
-        ({"curve_trials": (50, 629)}, 660, r"\[validation\] curve_trials asks for 629, and 660 trials leave 594"),
-        ({}, 9, r"\[mappers\] synergies asks for 9, and 9 trials leave 8"),
+        ({"folds": 10}, [10], r"\[validation\] folds is 10, and 10 trials leave 9 to train on"),
+        ({"curve_trials": (50, 629)}, [660], r"\[validation\] curve_trials asks for 629, and 660 trials leave 594"),
+        # a test set takes its share of each intensity: 2 of 15, not 1.5
+        ({"curve_trials": (54,)}, [15] * 4, r"curve_trials asks for 54, and 60 trials leave 52"),
+        ({}, [9], r"\[mappers\] synergies is 9, and a training would see 8 trials"),
+        ({"curve_trials": (5, 40)}, [60], r"synergies is 9, and a training would see 5 trials.*curve_trials"),
     ],
 )
-def test_too_few_trials_name_the_key(validation, count, told):
+def test_too_few_trials_name_the_key(validation, each, told):
+    intensity = np.repeat([110.0, 120.0, 130.0, 140.0][: len(each)], each)
     with pytest.raises(InputError, match=told):
-        check_trials(study(**validation), count)
-    check_trials(study(**validation), 699)
+        check_trials(study(**validation), intensity)
+    check_trials(study(**{**validation, "curve_trials": ()}), PAPER)
 
 
 def test_without_synergies_fewer_trials_do():
-    config = study()
-    check_trials(replace(config, mappers=replace(config.mappers, connections=("direct",))), 5)
+    config = study(curve_trials=(3,))
+    direct = replace(config, mappers=replace(config.mappers, connections=("direct",)))
+    check_trials(direct, np.full(5, 110.0))
+    with pytest.raises(InputError, match="at least 3 trials are needed, and a training would see 2"):
+        check_trials(replace(direct, validation=replace(direct.validation, curve_trials=(2,))), np.full(5, 110.0))
+
+
+def test_a_fold_that_scores_nobody_tells_nothing_and_a_lost_training_loses():
+    sweep = Sweep(study(folds=3, repeats=1, dropout_grid=(0.0, 0.2, 0.5)), "t")
+    by_id = {run.id: run for run in sweep.validation}
+
+    def score(run_id):
+        run = by_id[run_id]
+        if run.fold == 1 or (run.fold == 2 and run.cell.dropout == 0.0):
+            return np.nan
+        return 1.0 - run.cell.dropout
+
+    assert {values[0] for values in sweep.choose(score).values()} == {0.5}
+
+
+def test_each_repeat_has_a_start_of_its_own_shared_by_all_models():
+    sweep = Sweep(study(folds=2), "t")
+    runs = [*sweep.autoencoders, *sweep.validation, *sweep.final(sweep.choose(lambda _: 1.0)).values()]
+    seeds = {}
+    for run in runs:
+        seeds.setdefault(run.repeat, set()).add(run.spec["training_seed"])
+    assert [len(each) for each in seeds.values()] == [1, 1, 1] and len(set.union(*seeds.values())) == 3

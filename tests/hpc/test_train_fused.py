@@ -97,15 +97,49 @@ def test_without_a_gpu_the_probe_says_no_and_members_are_trained_one_by_one(conf
         assert read_record(study, task.run.id)["loss"] == read_record(other, task.run.id)["loss"]
 
 
-def test_a_member_that_diverges_is_a_failed_run_and_the_others_are_done(config, tmp_path):
+@pytest.mark.parametrize("together", [True, False])
+def test_a_member_that_diverges_is_a_failed_run_and_the_others_are_done(config, tmp_path, together):
     """A penalty that is infinite in float32."""
     wild = replace(config, validation=replace(config.validation, dropout_grid=(), l1_grid=(1e-4, 1e39)))
     wild = replace(wild, mappers=replace(wild.mappers, connections=("direct",)))
     study, tasks = made(tmp_path, wild)
     for group in group_mappers(tasks):
-        train_any(group, lambda members, accelerator: True)
+        train_any(group, lambda members, accelerator: together)
     for task in tasks:
         record = read_record(study, task.run.id)
         expected = "failed" if task.run.cell.l1 > 1 else "done"
         assert record["status"] == expected, record["reason"]
         assert expected == "done" or "diverged: training, epoch" in record["reason"]
+
+
+def test_a_program_that_the_device_cannot_hold_is_left_for_one_by_one(config, tmp_path):
+    def too_large(members, accelerator):
+        raise RuntimeError("CUDA out of memory")
+
+    study, tasks = made(tmp_path, config)
+    for group in group_mappers(tasks):
+        train_any(group, too_large)
+    assert {read_record(study, task.run.id)["status"] for task in tasks} == {"done"}
+
+
+def test_a_member_that_cannot_be_prepared_fails_alone(config, tmp_path):
+    study, tasks = made(tmp_path, config)
+    group = next(group for group in group_mappers(tasks) if group.tasks[0].run.cell.connection == "direct")
+    lost = replace(group.tasks[1], split=replace(group.tasks[1].split, folds=99))
+    train_any(TrainGroup(tasks=(group.tasks[0], lost, *group.tasks[2:])))
+    states = [read_record(study, run.id)["status"] for run in group.runs]
+    assert states[1] == "failed" and set(states[:1] + states[2:]) == {"done"}
+    assert "bad_input: fold" in read_record(study, group.runs[1].id)["reason"]
+
+
+def test_folds_whose_synergies_differ_in_number_are_programs_of_their_own(config, tmp_path):
+    released = replace(config, protocol="released", mappers=replace(config.mappers, synergies=0, synergy_vaf=0.9))
+    study, tasks = made(tmp_path, released)
+    for group in group_mappers(tasks):
+        train_any(group, lambda members, accelerator: True)
+    ranks = {
+        read_arrays(study, task.run.id)["synergy_basis"].shape[1]
+        for task in tasks
+        if task.run.cell.connection == "synergy"
+    }
+    assert {read_record(study, task.run.id)["status"] for task in tasks} == {"done"} and ranks <= {1, 2, 3}

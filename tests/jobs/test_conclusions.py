@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from motorsweep.hpc.complete_results import complete_results
 from motorsweep.jobs.calibration import LEVELS, calibration_words, calibrations
-from motorsweep.jobs.conclusions import FAILS, HOLDS, OPEN, conclusions
+from motorsweep.jobs.conclusions import EMPTY, FAILS, HOLDS, OPEN, conclusions
 from motorsweep.jobs.contrasts import against, contrast
 from motorsweep.jobs.evidence import Evidence
 from motorsweep.jobs.findings import criteria_words, input_words, size_words, summary
@@ -17,8 +17,10 @@ from motorsweep.jobs.ranking import completed, mean_sd, ranking
 from motorsweep.jobs.report_tables import score_lines, score_rows
 from motorsweep.jobs.synergy_figures import ranks_used, synergy_words
 from motorsweep.learn.comparison import bootstrap_nrmse
+from motorsweep.learn.resampling import expansion
 from motorsweep.zarr_store.mocks import mock_results, mock_trials
 from motorsweep.zarr_store.schema import Status
+from scipy import stats
 
 RAW, RATE = "e_norm", "firing_rate"
 TESTS, TRIALS = 12, 40
@@ -98,15 +100,18 @@ def test_a_contrast_is_the_mean_of_paired_differences():
     assert found.sure == 1 and contrast(results, second, first, POSES).sure == -1
 
 
-def test_the_interval_of_a_contrast_is_the_percentile_interval_of_the_bootstrap():
+def test_the_interval_of_a_contrast_is_the_expanded_percentile_interval_of_the_bootstrap():
     pair = [(RATE, 3, "direct"), (RATE, 3, "both")]
     results = judged(doubt=pair)
     found = contrast(results, pair[:1], pair[1:], POSES)
     trials = list(results["test_trial"].values)
     models = {str(key): list(results["prediction"].sel(input=key[0], depth=key[1], connection=key[2]).values)
               for key in pair}  # fmt: skip
-    drawn = bootstrap_nrmse(list(results["measured"].values), models, trials, POSES).resamples
-    np.testing.assert_array_equal(found.interval, np.quantile(drawn @ [1.0, -1.0], [0.025, 0.975]))
+    drawn = bootstrap_nrmse(list(results["measured"].values), models, trials, POSES)
+    plain = np.quantile(drawn.resamples @ [1.0, -1.0], [0.025, 0.975])
+    tails = stats.norm.cdf(expansion(drawn.units, 0.95) * stats.norm.ppf([0.025, 0.975]))
+    np.testing.assert_allclose(found.interval, np.quantile(drawn.resamples @ [1.0, -1.0], tails), rtol=1e-12)
+    assert found.interval[0] < plain[0] < plain[1] < found.interval[1]
     assert found.interval[0] < found.difference < found.interval[1] and found.sure == 0
 
 
@@ -128,7 +133,7 @@ def test_without_predictions_there_is_a_difference_and_no_interval():
     found = contrast(results, [(RAW, 3, "both")], [(RATE, 3, "both")], POSES)
     assert found.difference == pytest.approx(0.105) and np.isnan(found.interval).all() and found.sure == 0
     assert against(results, (RATE, "ridge"), [(RATE, 3, "both")], POSES) == {}
-    assert set(verdicts(results).values()) <= {OPEN, HOLDS, FAILS}
+    assert set(verdicts(results).values()) <= {OPEN, HOLDS, FAILS, EMPTY}
     assert "no interval" in conclusions(results, POSES)[0].figures
 
 
@@ -204,6 +209,7 @@ def test_figures_are_those_of_the_two_sides_and_the_papers_stand_beside():
 )
 def test_criteria_choose_a_depth_repeat_by_repeat(bic, aicc, verdict):
     results = judged()
+    results["criteria_valid"].values[...] = True
     for name, lowest in (("bic", bic), ("aicc", aicc)):
         results[name].values[...] = 5.0
         for repeat in range(3):  # lowest: the place of the lowest value in each repeat; 2 of 3 in the third case
@@ -213,6 +219,9 @@ def test_criteria_choose_a_depth_repeat_by_repeat(bic, aicc, verdict):
     claim = next(each for each in conclusions(results, POSES) if "choose" in each.claim)
     assert claim.verdict == verdict and claim.figures.startswith("BIC chooses 3-layer Synergy in 3 of 3 repeats; AICc")
     assert claim.paper == "both 3-layer Synergy"
+    results["criteria_valid"].values[...] = False
+    claim = next(each for each in conclusions(results, POSES) if "choose" in each.claim)
+    assert claim.verdict == EMPTY and "means nothing" in claim.figures
 
 
 def test_what_a_study_did_not_try_is_not_judged():
@@ -310,7 +319,7 @@ def test_summary_names_the_best_its_limits_and_what_networks_add():
     assert "The best network is the 3-layer Both mapper on firing rate: 0.450 ± 0.000 over 3 repeats" in text
     assert "A network beats ridge on the codes, beyond chance. The best network" in text
     assert "A network beats our response model: no, not one does. The best network" in text
-    assert "7 conclusions of the paper that this study can test, " in text and "do not hold" not in text
+    assert "6 conclusions of the paper that this study can test, " in text and "do not hold" not in text
 
 
 def test_summary_says_when_nothing_was_learned():

@@ -82,7 +82,7 @@ def test_study_in_the_readme_is_valid():
         assert parse_study(text).head.conductivities == {"bone": 0.008}
 
 
-@pytest.mark.parametrize("name", ["quick", "paper", "real_head", "map2000"])
+@pytest.mark.parametrize("name", ["quick", "evening", "paper", "real_head", "map2000"])
 def test_examples_are_valid(name, monkeypatch):
     monkeypatch.setenv("MOTORSWEEP_DATA", "/data")
     config = load_study_config(ROOT / f"examples/{name}.toml")

@@ -279,7 +279,7 @@ def test_cross_validation_chooses_the_hyperparameters(command, tmp_path):
 @pytest.mark.parametrize(
     ("key", "value", "told"),
     [
-        ("validation__folds", "30", r"\[validation\] folds asks for 30, and 26 trials leave 21 to train on"),
+        ("validation__folds", "30", r"\[validation\] folds is 30, and 26 trials leave 21 to train on"),
         ("validation__curve_trials", "[50]", r"\[validation\] curve_trials asks for 50, and 26 trials leave 21"),
     ],
 )

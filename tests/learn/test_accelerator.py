@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 from motorsweep.errors import InputError
-from motorsweep.learn.accelerator import Accelerator, accelerator_of, device_of, timed_choice
+from motorsweep.learn.accelerator import Accelerator, accelerator_of, device_of, timed_choice, trainings_at_once
 from motorsweep.learn.autoencoder import build_autoencoder
 from motorsweep.learn.mappers import build_mapper
 from torch.nn import functional
@@ -49,6 +49,10 @@ def plain_losses(steps=6):
         optimizer.step()
         losses.append(error.item())
     return np.array(losses)
+
+
+def test_only_a_gpu_limits_the_trainings_at_once():
+    assert trainings_at_once(torch.device("cpu")) is None
 
 
 def test_a_step_on_the_cpu_changes_no_bit():

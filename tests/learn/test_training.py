@@ -223,3 +223,12 @@ def test_mapper_learns_what_is_learnable():
         error = (net(torch.from_numpy(codes[50:])[:, None]).numpy() - level[50:]).std()
     assert loss[-1] < 0.1 * loss[0]
     assert error < 0.4 * level.std()
+
+
+def test_weights_lost_in_the_last_step_are_told_too():
+    """The loss of the last batch is computed before the step that an infinite penalty spoils."""
+    codes, targets = np.zeros((4, 8, 8, 8), np.float32), np.full((4, 2), 0.3, np.float32)
+    config = MapperTraining(epochs=1, batch=4, l1=1e39)
+    told = r"epoch 1 of 1: some weights are no longer finite .* lower learning_rate or l1"
+    with pytest.raises(ConvergenceError, match=told):
+        fit_mapper(lambda: build_mapper(3, "direct", 2, n=8), codes, targets, np.arange(4), config, seed=1)
