@@ -40,7 +40,8 @@ def test_run_fills_every_cell_and_says_what_it_did(finished):
     folder, done = finished
     results = open_results(folder / "studies/tiny")
     assert dict(results.sizes) | {"test": 0} == {
-        "input": 2, "depth": 1, "connection": 3, "repeat": 2, "muscle": 3, "test": 0, "baseline": 3, "synergy": 2,
+        "input": 2, "depth": 1, "connection": 3, "repeat": 2, "muscle": 3, "test": 0, "baseline": 7, "synergy": 2,
+            "rank": 3, "bound": 2,
     }  # fmt: skip
     assert (results["status"] == 1).all()
     for name in ("nrmse", "nrmse_train", "bic", "aicc", "residual_variance", "baseline_nrmse", "prediction"):
