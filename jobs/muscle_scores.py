@@ -3,15 +3,15 @@
 import numpy as np
 
 from ..zarr_store.schema import Status
-from .drawing import BLUE, INK, QUIET, VERMILLION, dress, legend_of, new_figure, picture_of
+from .drawing import GREEN, INK, PURPLE, QUIET, dress, legend_of, new_figure, picture_of
 from .evidence import Evidence
 from .ranking import CEILING, FLOOR, INPUT_NAMES, LIMITS, Predictor, scores_over
 from .typesetting import BEST_CELL, number_text, table_of
 
 NETWORK, OWN, OTHER = "Best network", "Response model (ours)", "Best other"
 _STYLES = {
-    NETWORK: {"marker": "o", "color": BLUE, "zorder": 4},
-    OWN: {"marker": "s", "color": VERMILLION, "zorder": 3},
+    NETWORK: {"marker": "o", "color": GREEN, "zorder": 4},
+    OWN: {"marker": "s", "color": PURPLE, "zorder": 3},
     OTHER: {"marker": "x", "color": QUIET, "zorder": 2},
     "Training mean": {"marker": "|", "color": QUIET, "zorder": 2},
     "Best possible": {"marker": "D", "color": QUIET, "markerfacecolor": "none", "markeredgecolor": INK, "zorder": 2},

@@ -219,7 +219,7 @@ def _criteria(evidence):
     caution = "Caution: " + criteria_words(evidence)
     return Section(
         id="table-2",
-        title="Table 2. Information criteria",
+        title="Information criteria (the paper's Table 2)",
         paragraphs=[text, caution],
         tables=[criteria_table(evidence)],
     )
@@ -227,7 +227,7 @@ def _criteria(evidence):
 
 def _field(evidence):
     view, why = field_view(evidence.volumes, evidence.trials)
-    title = "Fig. 1. Field and firing rate"
+    title = "Field and firing rate (the paper's Fig. 1)"
     if view is None:
         return Section(id="fig-1", title=title, notes=[f"Not drawn. {why}"])
     pictures = field_pictures(view)
@@ -241,13 +241,13 @@ def _predictions(evidence):
         f"Test set of repeat {evidence.results['repeat'].values[0]}, {evidence.shown_depth}-layer mappers on {kind}: "
         "what the muscles did and what each model said."
     )
-    title = "Fig. 3. Measured and predicted responses"
+    title = "Measured and predicted responses (the paper's Fig. 3)"
     return Section(id="fig-3", title=title, paragraphs=[text], pictures=pictures, columns=2, notes=missing)
 
 
 def _complexity(evidence):
     picture = complexity_picture(evidence)
-    title = "Fig. 4. Score against size"
+    title = "Score against size (the paper's Fig. 4)"
     if picture is None:
         return Section(id="fig-4", title=title, notes=["No model is done yet."])
     text = "Each point is a model; the lines are what needs no network."

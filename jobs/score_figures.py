@@ -155,9 +155,10 @@ def _complexity_key(networks, lines):
         name = CONNECTION_NAMES.get(connection, connection)
         handles.append(Line2D([], [], color=QUIET, marker=mark, linestyle="none", label=name))
     for depth in sorted({each.key[1] for each in networks}):
+        # A shape that no connection has: filled or hollow is what tells the depth.
         face = QUIET if depth == 3 else PAPER
         handles.append(
-            Line2D([], [], color=QUIET, marker="o", markerfacecolor=face, linestyle="none", label=f"{depth} layers")
+            Line2D([], [], color=QUIET, marker="D", markerfacecolor=face, linestyle="none", label=f"{depth} layers")
         )
     for name in dict.fromkeys(each.key[1] for each in lines):
         label = BASELINE_NAMES.get(name, name)

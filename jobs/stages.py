@@ -1,6 +1,5 @@
 """The stages of a study, each run by one coordinator: what is missing is found, farmed out, and recorded."""
 
-import json
 import shutil
 import time
 from dataclasses import replace
@@ -9,24 +8,17 @@ from functools import partial
 from .. import __version__
 from ..errors import StoreError
 from ..hpc.complete_results import complete_results
-from ..hpc.encode import EncodeTask, SplitConfig, encode_run
 from ..hpc.events import EventLog
 from ..hpc.executors import open_executor
 from ..hpc.farm import run_stage
-from ..hpc.identity import autoencoder_training, mapper_training, volumes_spec
+from ..hpc.identity import volumes_spec
 from ..hpc.mpi_executor import check_ranks
 from ..hpc.prepare import check_same_volumes, head_path, prepare_volumes
 from ..hpc.progress import Progress
-from ..hpc.records import record_of
-from ..hpc.sweep import Sweep, check_trials, validation_score
-from ..hpc.train import TrainTask
-from ..hpc.train_fused import group_mappers, train_any
-from ..hpc.trials import expected_trials_id, prepare_trials, trial_intensities
-from ..zarr_store.codes import has_codes
+from ..hpc.sweep import check_trials
+from ..hpc.trials import prepare_trials, trial_intensities
 from ..zarr_store.ids import folder_id
-from ..zarr_store.results import ResultPlan
 from ..zarr_store.results import collect as collect_results
-from ..zarr_store.runs import read_record, run_state, write_failure
 from ..zarr_store.schema import Status
 from ..zarr_store.study import Study, atomic_write_text
 from ..zarr_store.trials import open_trials
@@ -34,8 +26,7 @@ from ..zarr_store.volumes import open_volumes
 from .options import StageResult
 from .report_tables import score_lines
 from .simulation import Simulation
-
-_BUILDS_ON = "it builds on run"
+from .training import Training
 
 
 class Coordinator:
@@ -129,143 +120,28 @@ class Coordinator:
 
     # ---- encode and train --------------------------------------------------------------------------------------
 
-    def sweep(self):
-        """All runs of the study, for the trials that it has."""
-        return Sweep(self.config, expected_trials_id(self.study, self.config))
+    def _training(self):
+        config = replace(self.config, executor=self._executor_config)
+        return Training(self.study, config, self.options, self._farm)
 
     def encode(self):
         """Train the autoencoders that are not done, and keep their codes."""
-        self._need_trials("encode")
-        training, common = autoencoder_training(self.config), self._common()
-        make = lambda run: EncodeTask(  # noqa: E731 - one line of wiring
-            study=str(self.study.folder), run=run, training=training, **common
-        )
-        return self._train_all("encode", encode_run, make, self._autoencoder_waves, "autoencoders")
+        return self._training().encode()
 
     def train(self):
         """Train the mappers that are not done: cross-validation first where asked for, then the test table."""
-        self._need_trials("train")
-        training, common = mapper_training(self.config), self._common()
-        make = lambda run: TrainTask(  # noqa: E731 - one line of wiring
-            study=str(self.study.folder), run=run, training=training, **common
-        )
-        gather = group_mappers if self._trains_on_gpu() else list
-        return self._train_all("train", train_any, make, self._mapper_waves, "trainings", gather)
-
-    def _trains_on_gpu(self):
-        from ..learn.accelerator import device_of  # with torch
-
-        executor = self._executor_config
-        return not executor.deterministic and device_of(executor.device).type == "cuda"
-
-    def _common(self):
-        """What all training tasks are given: the splits, and where they run."""
-        validation, executor = self.config.validation, self._executor_config
-        split = SplitConfig(test_fraction=validation.test_fraction, folds=validation.folds, seed=self.config.seed)
-        return {"split": split, "device": executor.device, "deterministic": executor.deterministic}
-
-    def _need_trials(self, verb):
-        trials = open_trials(self.study) if self.study.trials.exists() else None
-        held = trials.attrs.get("id") if trials is not None else None
-        if held != expected_trials_id(self.study, self.config):
-            found = "there are no trials yet" if held is None else "the trials were made with other settings"
-            raise StoreError(
-                f"{verb}: {found}, so what is learned from them would stand under a wrong name; "
-                f"`motorsweep simulate {self.config.path}` makes them, `motorsweep run` does all that is needed."
-            )
-        check_trials(self.config, trials["intensity_percent_rmt"].values)
-
-    def _autoencoder_waves(self, sweep):
-        return sweep.autoencoders
-
-    def _mapper_waves(self, sweep):
-        """Runs that can be named now: more of them can once the cross-validation is over."""
-        chosen = sweep.choose(self._score)
-        runs = sweep.validation + [run for run in sweep.final(chosen).values() if run] + list(sweep.curve().values())
-        runs = runs + sweep.below(runs) + sweep.baselines + sweep.curve_baselines
-        return list({run.id: run for run in runs}.values())
-
-    def _score(self, run_id):
-        return validation_score(self.study, run_id)
-
-    def _train_all(self, verb, function, make, waves, unit, gather=list):
-        """Train in waves, each of what has all that it needs, until nothing more can be trained."""
-        # A task holds the inputs of all trials and a scaled or masked copy (mappers less: the predictors beside them).
-        memory = 2.0 + 2 * open_trials(self.study).sizes["trial"] * self.config.volume.n**3 * 4 / 1e9
-        began, sweep = time.monotonic(), self.sweep()
-        state, done, skipped, retried = {}, 0, None, set()
-        while True:
-            runs = waves(sweep)
-            self._note_expected(verb, runs)
-            for run in runs:
-                if run.id not in state:
-                    state[run.id] = self._state(run)
-                if self.options.retry_failed and state[run.id] is Status.FAILED and run.id not in retried:
-                    state[run.id] = Status.PENDING
-                    retried.add(run.id)
-            if skipped is None:
-                skipped = sum(state[run.id] is Status.DONE for run in runs)
-            ready = self._ready(runs, state)
-            if not ready:
-                break
-            tasks = gather([make(run) for run in ready])
-            self._farm(verb, function, tasks, unit, memory, self._record_failure, self._trainings_at_once())
-            for run in ready:
-                state[run.id] = run_state(self.study, run.id)
-                done += state[run.id] is Status.DONE
-        failed = sum(state[run.id] is Status.FAILED for run in runs)
-        return StageResult(
-            verb=verb, unit=unit, done=done, skipped=skipped, failed=failed, seconds=time.monotonic() - began
-        )
-
-    def _state(self, run):
-        """State of a run; an autoencoder without its codes is to be trained on from its checkpoint, which is cheap."""
-        state = run_state(self.study, run.id)
-        if run.kind == "autoencoder" and state is Status.DONE and not has_codes(self.study, run.id):
-            return Status.PENDING
-        if state is Status.FAILED and _BUILDS_ON in read_record(self.study, run.id)["reason"]:
-            return Status.PENDING  # whether it can be trained is found anew: what it builds on may have been mended
-        return state
-
-    def _ready(self, runs, state):
-        """Pending runs whose needs are done; a run below which something failed is recorded as failed."""
-        ready = []
-        for run in runs:
-            if state[run.id] is not Status.PENDING:
-                continue
-            needs = [state[need] if need in state else run_state(self.study, need) for need in run.needs]
-            if Status.FAILED in needs:
-                below = run.needs[needs.index(Status.FAILED)]
-                reason = f"bad_input: {_BUILDS_ON} {below}, which failed (`motorsweep show STUDY {below}`)"
-                write_failure(self.study, run.id, record_of(run, time.time(), reason=reason))
-                state[run.id] = Status.FAILED
-            elif all(need is Status.DONE for need in needs):
-                ready.append(run)
-        # Long ones first, so that no worker is left with a long one at the end.
-        return sorted(ready, key=lambda run: -(run.cell.depth if run.cell else 0))
-
-    def _record_failure(self, task, outcome):
-        if not outcome.ok:
-            reason = f"{outcome.reason}: {outcome.message}"
-            for run in task.runs:
-                write_failure(self.study, run.id, record_of(run, time.time(), reason=reason))
-
-    def _note_expected(self, verb, runs):
-        """Keep which runs the study wants, for `status`, which may have no study file at hand."""
-        path = self.study.expected
-        wanted = json.loads(path.read_text()) if path.exists() else {}
-        wanted[verb] = {run.id: run.name for run in runs}
-        atomic_write_text(path, json.dumps(wanted, indent=1, sort_keys=True))
+        return self._training().train()
 
     # ---- collect -----------------------------------------------------------------------------------------------
 
     def collect(self):
         """Build results.zarr from the records."""
-        self._need_trials("collect")
+        training = self._training()
+        training.need_trials("collect")
         began, before = time.monotonic(), folder_id(self.study.results)
         poses = open_trials(self.study)["pose_index"].values
         complete = partial(complete_results, pose_of_trial=poses, seed=self.config.seed)
-        dataset = collect_results(self.study, self.result_plan(), complete)
+        dataset = collect_results(self.study, training.result_plan(), complete)
         status = dataset["status"].values
         done, failed = int((status == int(Status.DONE)).sum()), int((status == int(Status.FAILED)).sum())
         same = folder_id(self.study.results) == before
@@ -278,40 +154,6 @@ class Coordinator:
             seconds=time.monotonic() - began,
             note=str(self.study.results),
             table=tuple(score_lines(dataset)),
-        )
-
-    def result_plan(self):
-        """Which run fills which cell of the results."""
-        sweep, trials = self.sweep(), open_trials(self.study)
-        chosen = sweep.choose(self._score)
-        runs = {cell: run and run.id for cell, run in sweep.final(chosen).items()}
-        runs |= {(run.input, run.repeat): run.id for run in sweep.baselines}
-        runs |= {(run.input, run.repeat, run.trials): run.id for run in sweep.curve_baselines}
-        runs |= {cell: run.id for cell, run in sweep.curve().items()}
-        for run in sweep.validation:
-            cell = run.cell
-            at = (run.input, cell.depth, cell.connection, run.repeat, run.fold)
-            runs[*at, *(getattr(cell, name) for name in sweep.grid)] = run.id
-        volumes = open_volumes(self.study).attrs
-        return ResultPlan(
-            inputs=tuple(sweep.inputs),
-            depths=tuple(sweep.depths),
-            connections=tuple(sweep.connections),
-            repeats=tuple(sweep.repeats),
-            muscles=tuple(map(str, trials["muscle"].values)),
-            folds=tuple(sweep.folds),
-            grid=sweep.grid,
-            trials=sweep.curve_trials,
-            runs=runs,
-            attrs={
-                "study": self.config.name,
-                "protocol": self.config.protocol,
-                "seed": self.config.seed,
-                "trials_id": trials.attrs["id"],
-                "volumes_id": volumes["volumes_id"],
-                "head": volumes["notes"]["head_name"],
-                "coil": volumes["notes"]["coil_name"],
-            },
         )
 
     # ---- report ------------------------------------------------------------------------------------------------
@@ -332,12 +174,6 @@ class Coordinator:
         return StageResult(verb="report", unit="report", **counts, seconds=seconds, note=str(page))
 
     # ---- farm --------------------------------------------------------------------------------------------------
-
-    def _trainings_at_once(self):
-        """Workers that share a GPU, where there is one and the study does not say; None for no limit of its own."""
-        from ..learn.accelerator import device_of, trainings_at_once  # with torch
-
-        return None if self._executor_config.workers else trainings_at_once(device_of(self._executor_config.device))
 
     def _farm(self, verb, function, tasks, unit, memory_gb, on_outcome=None, at_most=None):
         if not tasks:

@@ -22,7 +22,8 @@ def synergy_words(evidence: Evidence) -> str:
     if not known:
         return ""
     used = f"{known[0]}" if len(set(known)) == 1 else f"{min(known)} to {max(known)}"
-    text = f"{used} muscle synergies, factorised from the scaled training responses of each repeat"
+    noun = "synergy" if used == "1" else "synergies"
+    text = f"{used} muscle {noun}, factorised from the scaled training responses of each repeat"
     vaf = [_vaf_at(evidence.results, repeat, rank) for repeat, rank in enumerate(ranks) if rank]
     vaf = [each for each in vaf if np.isfinite(each)]
     if vaf:
@@ -106,7 +107,7 @@ def basis_picture(evidence: Evidence):
 
 def _draw_similarity(axes, results, others, width):
     alike = results["synergy_similarity"].values[others][:, :width]
-    dress(axes, "Cosine to the same synergy in other repeats", "synergy")
+    dress(axes, "Cosine to other repeats", "synergy")
     axes.imshow(np.ma.masked_invalid(alike), aspect="auto", cmap="viridis", vmin=0, vmax=1, interpolation="nearest")
     axes.set_yticks(range(len(others)), [f"repeat {results['repeat'].values[k]}" for k in others])
     axes.tick_params(axis="both", length=0, labelsize=SIZE - 2)
