@@ -119,7 +119,7 @@ def run_all(study, config):
     train(study, config, sweep.validation)
     chosen = sweep.choose(lambda run_id: validation_score(study, run_id))
     final = list(sweep.final(chosen).values())
-    curve = list(sweep.final(chosen, CURVE).values())
+    curve = list(sweep.curve().values())
     mappers = {run.id: run for run in (*final, *curve, *sweep.below(final), *sweep.below(curve))}
     done = {run.id for run in sweep.validation}
     train(study, config, [*sweep.baselines, *sweep.curve_baselines, *(r for r in mappers.values() if r.id not in done)])

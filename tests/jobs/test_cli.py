@@ -169,6 +169,7 @@ def test_stages_are_told_as_they_end_and_failures_give_1(study, pipeline, capsys
     assert capsys.readouterr().out.splitlines() == [
         "simulate  nothing to do: all 49 poses are done already",
         "simulate  3 poses done in 1.0 s, 1 done before, 2 failed",
+        f"          why, and what to do: motorsweep status {study} --failed",
     ]
 
 
