@@ -70,8 +70,13 @@ def train_run(task):
         found, arrays = _fit_baselines(study, run, task.split)
         write_run(study, run.id, record_of(run, began, scores=found), arrays)
         return float(found["ridge"])
-    prepared, accelerator = prepare_run(task), accelerator_of(task.device, deterministic=task.deterministic)
-    checkpoint = study.checkpoint(run.id)
+    return train_prepared(task, prepare_run(task), began)
+
+
+def train_prepared(task, prepared, began):
+    """Train a mapper whose cell is ready, and write its record; its NRMSE on the trials it was evaluated on."""
+    run, accelerator = task.run, accelerator_of(task.device, deterministic=task.deterministic)
+    checkpoint = Study(task.study).checkpoint(run.id)
     checkpoint.parent.mkdir(parents=True, exist_ok=True)
     fitted = fit_mapper(*prepared.mapper, run.spec["training_seed"], checkpoint, accelerator=accelerator)
     return finish_run(task, prepared.finish(*fitted), began, accelerator)

@@ -11,7 +11,7 @@ from ..zarr_store.runs import write_failure
 from ..zarr_store.study import Study
 from .outcomes import classify
 from .records import record_of
-from .train import TrainTask, finish_run, prepare_run, train_run
+from .train import TrainTask, finish_run, prepare_run, train_prepared, train_run
 
 log = logging.getLogger(__name__)
 
@@ -120,9 +120,9 @@ def _train_alike(pairs, accelerator, pays, score):
             return _train_together(pairs, members, accelerator)
     except RuntimeError as error:  # torch's: most likely the device's memory
         log.warning("%d mappers in one program: %s; they are trained one by one", len(members), error)
-    for each, _ in pairs:
+    for each, prepared in pairs:
         with _recorded(each):
-            score = train_run(each)
+            score = train_prepared(each, prepared, time.time())
     return score
 
 

@@ -76,18 +76,7 @@ def _span(scored):
 
 def _forest_key(scored):
     used = {each.input for each in scored if each.key[1] not in ANY_INPUT}
-    handles = [
-        Line2D(
-            [],
-            [],
-            color=INPUT_COLOURS.get(kind, INK),
-            linewidth=4,
-            solid_capstyle="butt",
-            label=INPUT_NAMES.get(kind, kind),
-        )
-        for kind in [*INPUT_NAMES, *sorted(used - INPUT_NAMES.keys())]
-        if kind in used
-    ]
+    handles = [_input_patch(kind) for kind in [*INPUT_NAMES, *sorted(used - INPUT_NAMES.keys())] if kind in used]
     mark = {"color": QUIET, "linestyle": "none"}
     handles.append(Line2D([], [], marker="o", label="network", **mark))
     handles.append(Line2D([], [], marker="D", label="without a network", **mark))
@@ -139,17 +128,7 @@ def complexity_picture(evidence: Evidence):
 
 def _complexity_key(networks, lines):
     kinds = sorted({each.input for each in networks})
-    handles = [
-        Line2D(
-            [],
-            [],
-            color=INPUT_COLOURS.get(kind, INK),
-            linewidth=4,
-            solid_capstyle="butt",
-            label=INPUT_NAMES.get(kind, kind),
-        )
-        for kind in kinds
-    ]
+    handles = [_input_patch(kind) for kind in kinds]
     for connection in sorted({each.key[2] for each in networks}):
         mark = CONNECTION_MARKS.get(connection, "o")
         name = CONNECTION_NAMES.get(connection, connection)

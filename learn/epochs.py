@@ -71,10 +71,15 @@ def train_epochs(
     return loss
 
 
+def dropout_seed(seed: int, epoch: int) -> int:
+    """What torch's generator starts an epoch from."""
+    return int(np.random.SeedSequence([seed, epoch]).generate_state(1, np.uint64)[0] >> 1)
+
+
 def _train_epoch(optimizer, step, rows, config, seed: int, epoch: int) -> float:
     order = np.random.default_rng([seed, epoch]).permutation(rows)
     total = 0.0
-    torch.manual_seed(int(np.random.SeedSequence([seed, epoch]).generate_state(1, np.uint64)[0] >> 1))
+    torch.manual_seed(dropout_seed(seed, epoch))
     for start in range(0, len(order), config.batch):
         batch = order[start : start + config.batch]
         value = step(batch).item()

@@ -18,7 +18,7 @@ from torch.nn import functional
 
 from ..errors import ConvergenceError, InputError
 from .accelerator import Accelerator, timed_choice
-from .epochs import seeded
+from .epochs import dropout_seed, seeded
 from .fused_layers import FusedMappers
 from .mappers import Mapper
 from .protocols import MapperTraining, protocol_of
@@ -127,11 +127,6 @@ def _epoch(fused, optimizer, gradients, x, y, members, epoch: int) -> np.ndarray
         optimizer.step()
         total = total + error.double() * batch.shape[1]
     return (total / trials).cpu().numpy()
-
-
-def dropout_seed(seed: int, epoch: int) -> int:
-    """What torch's generator starts an epoch from."""
-    return int(np.random.SeedSequence([seed, epoch]).generate_state(1, np.uint64)[0] >> 1)
 
 
 def _settled(member: Member, module: Mapper, loss: np.ndarray) -> Fitted:
