@@ -12,7 +12,6 @@ from motorsweep.sim.head import load_head
 from motorsweep.sim.pose import Pose, grid_poses, random_poses, tangential_pose
 from motorsweep.sim.pose_region import PoseRegion, measure, region_of
 from motorsweep.sim.scalp import Scalp
-from scipy.spatial import ConvexHull
 from scipy.spatial.transform import Rotation
 
 RADIUS = 0.085
@@ -21,16 +20,8 @@ REGION = PoseRegion(KNOB, 0.03, (-180, 180), (0.004, 0.010), 10, True)
 
 
 @pytest.fixture(scope="module")
-def scalp():
-    """A round head: points spread evenly over a sphere, and their convex hull."""
-    k = np.arange(6000) + 0.5
-    polar, turn = np.arccos(1 - 2 * k / 6000), np.pi * (1 + 5**0.5) * k
-    unit = np.stack([np.cos(turn) * np.sin(polar), np.sin(turn) * np.sin(polar), np.cos(polar)], axis=1)
-    triangles = ConvexHull(unit).simplices.astype(np.int64)
-    a, b, c = (unit[triangles[:, i]] for i in range(3))
-    inwards = (np.cross(b - a, c - a) * a).sum(axis=1) < 0
-    triangles[inwards] = triangles[inwards][:, ::-1]
-    return Scalp(RADIUS * unit, triangles)
+def scalp(round_head):
+    return Scalp(round_head.nodes, round_head.scalp())
 
 
 def measured(poses, scalp, centre=KNOB):

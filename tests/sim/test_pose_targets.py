@@ -1,5 +1,3 @@
-from types import SimpleNamespace
-
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -14,7 +12,7 @@ from motorsweep.sim.position_columns import axes_matrix, coordinate
 from motorsweep.sim.response_files import read_responses
 from motorsweep.sim.rigid import unique_poses
 from motorsweep.sim.scalp import Scalp
-from scipy.spatial import ConvexHull, cKDTree
+from scipy.spatial import cKDTree
 from scipy.spatial.transform import Rotation
 
 RADIUS = 0.085
@@ -23,16 +21,8 @@ OUTWARDS = KNOB / np.linalg.norm(KNOB)
 
 
 @pytest.fixture(scope="module")
-def scalp():
-    """A round head: points spread evenly over a sphere, and their convex hull."""
-    k = np.arange(6000) + 0.5
-    polar, turn = np.arccos(1 - 2 * k / 6000), np.pi * (1 + 5**0.5) * k
-    unit = np.stack([np.cos(turn) * np.sin(polar), np.sin(turn) * np.sin(polar), np.cos(polar)], axis=1)
-    triangles = ConvexHull(unit).simplices.astype(np.int64)
-    a, b, c = (unit[triangles[:, i]] for i in range(3))
-    inwards = (np.cross(b - a, c - a) * a).sum(axis=1) < 0
-    triangles[inwards] = triangles[inwards][:, ::-1]
-    return Scalp.of(SimpleNamespace(nodes=RADIUS * unit, scalp=lambda: triangles))
+def scalp(round_head):
+    return Scalp.of(round_head)
 
 
 def cap(centre=KNOB, half_width_m=0.024, side=7):
