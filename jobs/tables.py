@@ -13,6 +13,7 @@ from annotated_types import Ge, Le, MinLen, MultipleOf
 
 from ..errors import InputError
 from ..hpc.executors import ExecutorConfig
+from ..hpc.slurm_config import SlurmConfig
 from ..sim.position_columns import axes_matrix
 from ..sim.responses import MUSCLES
 from ..sim.tissues import CONDUCTIVITIES
@@ -215,6 +216,7 @@ class StudyTables(Table):
     mappers: MappersTable = field(default_factory=MappersTable)
     validation: ValidationTable = field(default_factory=ValidationTable)
     executor: ExecutorConfig = field(default_factory=ExecutorConfig)
+    slurm: SlurmConfig = field(default_factory=SlurmConfig)
 
     def __post_init__(self):
         if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", self.name):
