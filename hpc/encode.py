@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from ..learn.accelerator import accelerator_of
+from ..learn.communicator import Communicator
 from ..learn.protocols import AutoencoderTraining
 from ..learn.scaling import fit_scaling
 from ..learn.splits import fold_split, labelled_subset, test_split
@@ -115,12 +116,15 @@ def trial_inputs(study, kind):
     return inputs, mask
 
 
-def encode_run(task):
+def encode_run(task, communicator=None):
     """Train an autoencoder, encode all trials, write codes and record.
 
     Parameters
     ----------
     task : EncodeTask
+    communicator : Communicator, optional
+        The ranks that do it together: all call this function with the same task, each computes its share of every
+        batch and of the codes, and rank 0 writes.
 
     Returns
     -------
@@ -128,21 +132,47 @@ def encode_run(task):
         Loss of the last epoch.
     """
     began, study, run = time.time(), Study(task.study), task.run
-    trials = open_trials(study)
-    train, _ = split_of(run, task.split, trials["intensity_percent_rmt"].values)
-    inputs, mask = trial_inputs(study, run.input)
-    scaling = fit_scaling(inputs[train][:, mask], kind=run.spec["scaling"])
-    checkpoint = study.checkpoint(run.id)
-    checkpoint.parent.mkdir(parents=True, exist_ok=True)
+    communicator = communicator or Communicator()
+    with communicator.together():
+        trials = open_trials(study)
+        train, _ = split_of(run, task.split, trials["intensity_percent_rmt"].values)
+        inputs, mask = trial_inputs(study, run.input)
+        scaling = fit_scaling(inputs[train][:, mask], kind=run.spec["scaling"])
+        checkpoint = study.checkpoint(run.id)
+        checkpoint.parent.mkdir(parents=True, exist_ok=True)
+        accelerator = accelerator_of(task.device, deterministic=task.deterministic)
+    scaling = communicator.broadcast(scaling)  # ranks on unlike processors may differ in its last bit
     seed = run.spec["training_seed"]
-    accelerator = accelerator_of(task.device, deterministic=task.deterministic)
     module, loss = fit_autoencoder(
-        inputs, mask, train, task.training, seed, checkpoint=checkpoint, scaling=scaling, accelerator=accelerator
+        inputs, mask, train, task.training, seed, checkpoint, None, scaling, accelerator, communicator
     )
-    if not has_codes(study, run.id):
-        attrs = {"input": run.input, "repeat": run.repeat, "fold": -1 if run.fold is None else run.fold}
-        write_codes(study, run.id, encode_volumes(module, inputs, scaling=scaling), attrs)
-    scores = {"loss": float(loss[-1])}
-    arrays = {"scaling_offset": np.asarray(scaling.offset), "scaling_scale": np.asarray(scaling.scale)}
-    write_run(study, run.id, record_of(run, began, scores=scores, loss=loss, how=accelerator.described()), arrays)
+    codes = _encode_together(study, run, module, inputs, scaling, communicator)
+    with communicator.together():
+        if communicator.rank == 0:
+            _write(study, run, codes, scaling, loss, began, accelerator, communicator)
     return float(loss[-1])
+
+
+encode_run.data_parallel = True  # several ranks may call it with the same task and a communicator
+
+
+def _encode_together(study, run, module, inputs, scaling, communicator):
+    """Codes of all trials, on rank 0; None on the others, and where they are written already."""
+    codes = None
+    with communicator.together():
+        wanted = not has_codes(study, run.id)
+    if communicator.broadcast(wanted):
+        with communicator.together():
+            codes = encode_volumes(module, inputs, communicator.share(np.arange(len(inputs))), scaling)
+        codes = communicator.gather(codes)
+    return None if codes is None else np.concatenate(codes)
+
+
+def _write(study, run, codes, scaling, loss, began, accelerator, communicator):
+    if codes is not None:
+        attrs = {"input": run.input, "repeat": run.repeat, "fold": -1 if run.fold is None else run.fold}
+        write_codes(study, run.id, codes, attrs)
+    how = accelerator.described() | ({"ranks": communicator.size} if communicator.size > 1 else {})
+    arrays = {"scaling_offset": np.asarray(scaling.offset), "scaling_scale": np.asarray(scaling.scale)}
+    record = record_of(run, began, scores={"loss": float(loss[-1])}, loss=loss, how=how)
+    write_run(study, run.id, record, arrays)

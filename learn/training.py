@@ -19,6 +19,7 @@ from ..errors import InputError
 from .accelerator import Accelerator
 from .autoencoder import Autoencoder, build_autoencoder
 from .checkpoints import training_key
+from .communicator import Communicator
 from .epochs import seeded, train_epochs
 from .mappers import Mapper
 from .protocols import AutoencoderTraining, MapperTraining, protocol_of
@@ -51,6 +52,7 @@ def fit_autoencoder(
     on_epoch: OnEpoch | None = None,
     scaling: Scaling | None = None,
     accelerator: Accelerator = Accelerator(),
+    communicator: Communicator | None = None,
 ) -> tuple[Autoencoder, list[float]]:
     """Train the autoencoder to rebuild the training volumes inside the mask.
 
@@ -71,13 +73,17 @@ def fit_autoencoder(
     seed : int
         Settles initial weights and the order of trials.
     checkpoint : path, optional
-        File that holds the state after each epoch, and from which an interrupted training goes on.
+        File that holds the state after each epoch, within long ones at intervals, and when a stop is asked for; from it
+        an interrupted training goes on. Rank 0 writes and reads it.
     on_epoch : callable, optional
         Called as ``on_epoch(epoch, loss)`` after the checkpoint is written.
     scaling : Scaling, optional
         Fitted on the training volumes; applied to each volume as it is read.
     accelerator : Accelerator, optional
         Where it is trained; the CPU without one.
+    communicator : Communicator, optional
+        The ranks that train it together: all call this function with the same arguments, each reads and computes its
+        share of every batch, and all end with the same weights, up to rounding those of one process.
 
     Returns
     -------
@@ -92,6 +98,8 @@ def fit_autoencoder(
         A training volume is not finite or has another shape than the mask.
     ConvergenceError
         The loss is not finite.
+    StopRequested
+        `checkpoints.request_stop` was called; the checkpoint holds the state after the last step.
 
     Examples
     --------
@@ -100,6 +108,7 @@ def fit_autoencoder(
     >>> loss
     [0.0]
     """
+    communicator = communicator or Communicator()
     rows = np.arange(len(volumes)) if train is None else np.asarray(train, np.int64)
     mask = np.asarray(mask, np.float32)
     kernel = protocol_of(config.protocol).code_kernel
@@ -112,12 +121,12 @@ def fit_autoencoder(
     def error(x: Tensor) -> Tensor:
         return functional.mse_loss(module(x), x)
 
-    first = _read_volumes(volumes, rows[:1], mask, scaling).numpy()  # tells data sets apart without reading them whole
+    with communicator.together():  # tells data sets apart without reading them whole
+        first = _read_volumes(volumes, rows[:1], mask, scaling).numpy()
     key = training_key("autoencoder", accelerator.described(), config, seed, rows, mask, scaling, first)
     kernels = [layer.weight for layer in module.convolutions()]
-    loss = train_epochs(
-        module, optimizer, kernels, inputs, error, rows, config, seed, key, checkpoint, on_epoch, accelerator
-    )
+    how = checkpoint, on_epoch, accelerator, communicator
+    loss = train_epochs(module, optimizer, kernels, inputs, error, rows, config, seed, key, *how)
     return module.cpu().eval(), loss
 
 
@@ -204,6 +213,8 @@ def fit_mapper(
     ------
     ConvergenceError
         The loss is not finite.
+    StopRequested
+        As in `fit_autoencoder`.
 
     Examples
     --------
