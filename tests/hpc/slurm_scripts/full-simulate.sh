@@ -1,0 +1,74 @@
+#!/bin/bash
+#SBATCH --job-name=quick-simulate
+#SBATCH --output=logs/simulate-%j.log
+#SBATCH --open-mode=append
+#SBATCH --partition=service
+#SBATCH --account=tms
+#SBATCH --qos=night
+#SBATCH --constraint="skylake&ib"
+#SBATCH --nodes=1
+#SBATCH --ntasks=1
+#SBATCH --cpus-per-task=2
+#SBATCH --mem=4608M
+#SBATCH --time=2-00:00:00
+#SBATCH --signal=B:USR1@120
+#SBATCH --requeue
+#SBATCH --mail-type=END
+#SBATCH --exclude=n7
+
+# Solves the poses: hosts Dask's scheduler, which asks for worker jobs of its own.
+# Written by motorsweep submit.
+set -eo pipefail
+type module >/dev/null 2>&1 || source /etc/profile
+module load gcc/12
+module load petsc
+source ~/motorsweep/bin/activate
+export DATA="$HOME/my data"
+set -u
+export OMP_NUM_THREADS=2 OPENBLAS_NUM_THREADS=2 MKL_NUM_THREADS=2
+
+python=/opt/python/bin/python3
+study=/home/ada/quick.toml
+cd -- /home/ada
+
+# SLURM sends USR1 before the walltime. The command is told, keeps what it has and ends; the job is then queued again,
+# and the same command goes on. A command that does not end in time is ended: what it has finished is kept.
+patience=90 requeues=3
+met= command=
+trap 'met=yes; tell' USR1
+
+queue_again() {
+    if [ "${SLURM_RESTART_COUNT:-0}" -ge "$requeues" ]; then
+        echo "motorsweep: the walltime came once more, after $requeues requeues; motorsweep submit goes on" >&2
+    else
+        echo "motorsweep: the walltime is near; the job is queued again and goes on" >&2
+        scontrol requeue "$SLURM_JOB_ID"
+    fi
+    exit 75
+}
+
+run() {
+    local code=0 left=$patience
+    if [ -n "$met" ]; then queue_again; fi
+    "$@" &
+    command=$!
+    wait "$command" || code=$?
+    while [ -n "$met" ] && kill -0 "$command" 2>/dev/null; do  # a signal ends `wait` before the command has ended
+        if [ "$left" = 0 ]; then queue_again; fi
+        left=$((left - 1))
+        sleep 1
+    done
+    if [ -n "$met" ]; then
+        code=0
+        wait "$command" || code=$?
+    fi
+    command=
+    if [ "$code" = 75 ] || { [ -n "$met" ] && [ "$code" != 0 ]; }; then queue_again; fi
+    return "$code"
+}
+
+tell() {
+    if [ -n "$command" ]; then kill -USR1 "$command" || true; fi
+}
+
+run "$python" -m motorsweep.jobs.cli simulate "$study" --executor slurm --allow-failed
