@@ -1,4 +1,4 @@
-"""Where tasks run: in this process, in worker processes of this machine, or on the ranks of an mpirun.
+"""Where tasks run: in this process, in worker processes of this machine or of SLURM jobs, or on ranks.
 
 Every executor keeps the same contract, so that a study gives the same numbers on each of them: ``run(function, tasks)``
 yields ``(task, outcome)`` as tasks end, takes tasks only as it has room for them, and raises at once what no other
@@ -14,6 +14,7 @@ from typing import Any
 
 from ..errors import ConfigError
 from ..learn.protocols import DEVICES
+from .dask_address import publish
 from .outcomes import Outcome, attempt
 
 GIB = 2**30
@@ -105,6 +106,13 @@ def _open_local(config, **places):
     return open_local(config, **places)
 
 
+def _open_slurm(config, **places):
+    # Inside, so that only who has SLURM needs dask-jobqueue.
+    from .slurm_cluster import open_slurm
+
+    return open_slurm(config, **places)
+
+
 def _open_mpi(config, **places):
     # Inside, as it imports from here.
     from .mpi_executor import open_mpi
@@ -112,16 +120,38 @@ def _open_mpi(config, **places):
     return open_mpi(config, **places)
 
 
-EXECUTORS = {"serial": _open_serial, "local": _open_local, "mpi": _open_mpi}
+def _open_ranks(config, **places):
+    # Inside, as it imports from here.
+    from .rank_executor import open_ranks
+
+    return open_ranks(config, **places)
+
+
+EXECUTORS = {
+    "serial": _open_serial,
+    "local": _open_local,
+    "slurm": _open_slurm,
+    "mpi": _open_mpi,
+    "ranks": _open_ranks,
+}
 
 
 @contextmanager
 def open_executor(
-    config: ExecutorConfig, *, scratch=None, log=None, memory_per_worker_gb=1.0, at_most=None, announce=True
+    config: ExecutorConfig,
+    *,
+    scratch=None,
+    log=None,
+    memory_per_worker_gb=1.0,
+    at_most=None,
+    announce=True,
+    slurm=None,
+    study=None,
+    verb="",
 ):
     """Open the executor that a study asks for, and close it at the end of the ``with`` block.
 
-    Under mpirun the tasks run on its ranks, whatever kind is asked for.
+    Among ranks that a launcher started the tasks run on those, whatever kind is asked for.
 
     The workers end with the block: after the last task, on an error, on Ctrl-C, and also when this process is killed.
 
@@ -139,6 +169,12 @@ def open_executor(
         More workers than this are no use (the number of tasks).
     announce : bool
         Print the dashboard's address on stderr.
+    slurm : SlurmConfig, optional
+        What jobs ask of the cluster; kind ``slurm`` needs it, and the next two.
+    study : Study, optional
+        That the jobs belong to.
+    verb : str
+        The stage, for the names of jobs and logs.
 
     Yields
     ------
@@ -152,12 +188,15 @@ def open_executor(
     [1, 2]
     """
     from .mpi_executor import on_ranks  # inside, as it imports from here
+    from .ranks import current_session
 
-    kind = "mpi" if on_ranks() else config.kind
+    kind = "mpi" if on_ranks() else "ranks" if current_session() else config.kind
     places = {"scratch": scratch, "log": log, "memory_per_worker_gb": memory_per_worker_gb, "at_most": at_most}
-    with EXECUTORS[kind](config, **places) as executor:
-        if announce and executor.dashboard:
-            print(f"dashboard  {executor.dashboard}  ({executor.describe()})", file=sys.stderr, flush=True)
+    places |= {"slurm": slurm, "study": study, "verb": verb}
+    with EXECUTORS[kind](config, **places) as executor, publish(study, executor) as address:
+        if announce and address:
+            how = getattr(executor, "tunnel", "") or f"({executor.describe()})"
+            print(f"dashboard  {address}  {how}", file=sys.stderr, flush=True)
         yield executor
 
 

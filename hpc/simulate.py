@@ -1,7 +1,7 @@
 """The stage ``simulate``: coil poses to volumes, a shard of poses a task."""
 
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 
 import numpy as np
@@ -43,6 +43,12 @@ class ShardTask:
         Keep the three components too.
     keep_modes : bool
         Leave poses that a basis of modes has served as they are, and solve the others.
+    only : int or None
+        Solve this pose of the shard alone and write nothing: to see whether its process survives.
+    killers : tuple of (int, str)
+        Poses of the shard that kill their process, and how: not solved, but written as failed.
+    one_by_one : bool
+        Solve no two poses in a block.
     """
 
     study: str
@@ -55,16 +61,38 @@ class ShardTask:
     grid: VolumeGrid
     components: bool = False
     keep_modes: bool = False
+    only: int | None = None
+    killers: tuple[tuple[int, str], ...] = ()
+    one_by_one: bool = False
 
     @property
     def name(self):
         """What messages call it."""
-        return f"poses {self.start}:{self.stop}"
+        return f"poses {self.start}:{self.stop}" if self.only is None else f"pose {self.start + self.only}"
 
     @property
     def size(self):
         """Poses in the shard."""
         return self.stop - self.start
+
+    def pieces(self):
+        """Tasks that each solve one pose of the shard and write nothing, by the pose's place in the shard."""
+        rows = ShardRows(self)
+        return {int(k): replace(self, only=int(k)) for k in _to_solve(self, rows)}
+
+    def without(self, killers):
+        """Return the task that writes some poses as failed and solves the others.
+
+        Parameters
+        ----------
+        killers : dict of int to str
+            How poses kill their process, by place in the shard; where none does, it is their block that kills it.
+
+        Returns
+        -------
+        ShardTask
+        """
+        return replace(self, killers=tuple(sorted(killers.items())), one_by_one=not killers)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -93,19 +121,13 @@ def solve_shard(task):
     solver = _solver(task.head, task.coil, task.coil_id, task.solver, task.grid)
     solver.prepare(task.grid)  # here, so that the seconds of a pose are those of a pose
     rows, poses = ShardRows(task), shard_poses(task)
-    if task.keep_modes:
-        rows.keep((Method.MODES,))
-    todo = np.flatnonzero(rows.status != int(Status.DONE))
-    kept = len(poses) - len(todo)
-    try:
-        _solve_into(rows, todo, solver, task.grid, [poses[k] for k in todo])
-    except (ConvergenceError, InputError):
-        for k in todo:
-            try:
-                _solve_into(rows, [k], solver, task.grid, [poses[k]])
-            except (ConvergenceError, InputError) as error:
-                rows.reason[k] = f"{'diverged' if isinstance(error, ConvergenceError) else 'bad_input'}: {error}"
-    if leads_group():
+    todo = _to_solve(task, rows)
+    kept = int((rows.status == int(Status.DONE)).sum())
+    for k, reason in task.killers:
+        rows.reason[k] = reason
+    for block in [[k] for k in todo] if task.one_by_one else [todo]:
+        _solve_block(rows, block, solver, task.grid, poses)
+    if leads_group() and task.only is None:
         rows.write()
     done = int((rows.status == int(Status.DONE)).sum())
     note = "" if solver.kind == task.solver.kind else f"{solver.kind} in place of {task.solver.kind}: {solver.reason}"
@@ -135,6 +157,27 @@ def shard_poses(task):
     """Poses of a task's shard, from the store."""
     matrices = read_rows(Study(task.study), task.start, task.stop, ("pose_matrix",))["pose_matrix"]
     return [Pose(matrix) for matrix in matrices]
+
+
+def _to_solve(task, rows):
+    """Poses of a shard that a task solves; of those that it keeps, the rows are filled."""
+    if task.keep_modes:
+        rows.keep((Method.MODES,))
+    left = np.flatnonzero(rows.status != int(Status.DONE))
+    if task.only is not None:
+        return left[left == task.only]
+    return left[~np.isin(left, [k for k, _ in task.killers])]
+
+
+def _solve_block(rows, block, solver, grid, poses):
+    try:
+        _solve_into(rows, block, solver, grid, [poses[k] for k in block])
+    except (ConvergenceError, InputError):
+        for k in block:
+            try:
+                _solve_into(rows, [k], solver, grid, [poses[k]])
+            except (ConvergenceError, InputError) as error:
+                rows.reason[k] = f"{'diverged' if isinstance(error, ConvergenceError) else 'bad_input'}: {error}"
 
 
 def _solve_into(rows, where, solver, grid, poses):

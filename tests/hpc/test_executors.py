@@ -349,7 +349,7 @@ def test_limited_threads_come_back():
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"kind": "slurm"}, "kind is 'slurm'; it must be one of serial, local"),
+        ({"kind": "cloud"}, "kind is 'cloud'; it must be one of serial, local, slurm, mpi"),
         ({"workers": -1}, "workers is -1"),
         ({"threads": 0}, "threads is 0"),
     ],

@@ -6,6 +6,7 @@ import pytest
 from motorsweep.hpc import bases
 from motorsweep.hpc import study_solver as of_study
 from motorsweep.hpc.executors import automatic_workers
+from motorsweep.hpc.slurm_config import DriverConfig, SimulateConfig, SlurmConfig
 from motorsweep.hpc.study_solver import (
     memory_per_worker_gb,
     memory_to_make_basis_gb,
@@ -89,6 +90,17 @@ def test_as_many_workers_as_fit_are_held_to_what_each_takes(gb, config_of, machi
     for free_gb in (0.4 * gb, gb):
         workers = automatic_workers(cores=64, memory_bytes=free_gb * 1e9, threads=1, memory_per_worker_gb=need)
         assert need < 0.95 * gb / workers
+
+
+def test_on_slurm_the_memory_is_that_of_the_jobs_and_not_of_this_machine(config_of, machine):
+    machine(1)
+    config = config_of(kind="slurm", workers=7)
+    simulate, driver = SimulateConfig(memory_gb=48.0, processes=4, cpus=4), DriverConfig(memory_gb=20.0)
+    config = replace(config, slurm=SlurmConfig(simulate=simulate, driver=driver))
+    assert solver_bytes(config, *NY_HEAD) == 12e9
+    assert solver_config(config, "direct", *NY_HEAD).memory_bytes == 12e9 - SHARD
+    assert study_solver(config, *NY_HEAD).reason.endswith(" of 12.0")
+    assert solver_config(config, "direct", *NY_HEAD, alone=True).memory_bytes == 20e9 - OF_BASIS
 
 
 def test_a_basis_is_made_with_all_the_memory_that_it_leaves(config_of, machine):
