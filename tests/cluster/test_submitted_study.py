@@ -1,0 +1,96 @@
+"""A study goes to SLURM by `motorsweep submit` and comes back with the numbers of one process."""
+
+import json
+
+import numpy as np
+import pytest
+from motorsweep import open_results
+from motorsweep.hpc.slurm_jobs import read_jobs
+
+from ..jobs.conftest import TINY
+from .cluster_study import ONE_NODE, SLURM_TABLES, assert_same_files, copy_of
+
+pytestmark = pytest.mark.slow
+
+
+def states(study):
+    return {job["verb"]: job["state"] for job in study.status()["jobs"] if job["role"] == "driver"}
+
+
+def test_a_study_goes_through_three_jobs_to_its_report(on_cluster, serial, slurm, tmp_path):
+    """In a folder whose name a shell could trip over."""
+    study = on_cluster(folder=tmp_path / 'Ada\'s "first"; echo $HOME & `date` #1')
+    dry = study.command("submit", study.file.name, "--dry-run").stdout
+    assert not study.study.folder.exists() and "#SBATCH --signal=B:USR1@120" in dry
+    jobs = study.submit()
+    assert list(jobs) == ["simulate", "train", "collect"]
+    again = study.command("submit", study.file.name, code=2).stderr
+    assert f"scancel {' '.join(jobs.values())}" in again
+    slurm.wait(jobs["simulate"], "RUNNING", "COMPLETED")
+    assert states(study) == {"simulate": "running", "train": "queued", "collect": "queued"}
+    for verb in jobs:
+        study.wait_over(jobs[verb])
+    assert states(study) == {"simulate": "done", "train": "done", "collect": "done"}
+    check_finished(study, serial)
+    noted = read_jobs(study.study)
+    assert {(job["verb"], job["role"]) for job in noted} == {
+        ("simulate", "driver"), ("simulate", "worker"), ("train", "driver"), ("collect", "driver"),
+    }  # fmt: skip
+    logs = {job["log"] for job in noted}
+    assert logs <= {str(path) for path in study.study.logs.iterdir()}
+    log = next(job["log"] for job in noted if job["verb"] == "simulate" and job["role"] == "driver")
+    assert "ssh -N -L" in open(log).read()
+
+
+def check_finished(study, serial):
+    study.assert_each_pose_once()
+    study.assert_same_volumes(serial)
+    study.assert_same_records(serial)
+    assert_same_files(study.study.results, serial.results)
+    assert "not a head" in (study.study.report / "index.html").read_text()
+    study.assert_clean()
+
+
+@pytest.mark.parametrize("launcher, backend", [("horovodrun", "horovod"), ("mpirun", "torch")])
+def test_each_launcher_trains_to_the_same_bits(on_cluster, serial, slurm, launcher, backend):
+    study = on_cluster(tables=ONE_NODE + f'launcher = "{launcher}"\nbackend = "{backend}"\n')
+    copy_of(serial, study.study.folder, "volumes.zarr", "trials.zarr", "cache")
+    study.wait_over(study.submit("train")["train"])
+    study.assert_same_records(serial)
+    study.assert_clean()
+
+
+def test_more_ranks_than_autoencoders_train_each_together(on_cluster, serial, slurm):
+    """Data-parallel sums have another order than those of one process: float32 rounding, grown by training."""
+    study = on_cluster(tables=SLURM_TABLES.replace("ranks_per_node = 1", "ranks_per_node = 2"))
+    copy_of(serial, study.study.folder, "volumes.zarr", "trials.zarr", "cache")
+    study.wait_over(study.submit("train")["train"])
+    study.wait_over(study.submit("collect")["collect"])
+    found, truth = open_results(study.study), open_results(serial)
+    assert (found["status"].values == 1).all() and (found["run_id"].values == truth["run_id"].values).all()
+    for name in ("prediction", "nrmse"):
+        difference = np.abs(found[name].values - truth[name].values)
+        assert difference.max() < 0.02 * np.abs(truth[name].values).max(), (name, difference.max())
+    study.assert_clean()
+
+
+def test_two_studies_run_one_at_a_time_as_job_arrays(on_cluster, serial, slurm, tmp_path):
+    """Their poses are solved already, so that each array has its turn soon."""
+    tables = SLURM_TABLES.replace("[slurm]\n", "[slurm]\nat_once = 1\n")
+    one, two = (on_cluster(TINY.replace('"tiny"', f'"{name}"'), tmp_path, tables) for name in ("one", "two"))
+    for study in (one, two):
+        copy_of(serial, study.study.folder, "volumes.zarr", "trials.zarr", "cache")
+    told = json.loads(one.command("submit", one.file.name, two.file.name, "--json").stdout)
+    arrays = {job["verb"]: job["job"].partition("_")[0] for job in told["jobs"]}
+    assert [job["job"] for job in read_jobs(two.study)] == [f"{array}_1" for array in arrays.values()]
+    for verb, array in arrays.items():
+        one.wait_over(array)
+        first, second = (slurm.job(f"{array}_{k}") for k in (0, 1))
+        assert first["EndTime"] <= second["StartTime"], verb  # ISO times
+    for study in (one, two):
+        assert states(study) == dict.fromkeys(arrays, "done")
+        study.assert_same_records(serial)
+        for job in read_jobs(study.study):
+            assert job["log"].startswith(str(study.study.logs)) and open(job["log"]).read()
+        assert (study.study.report / "index.html").exists()
+        study.assert_clean()
