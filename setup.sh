@@ -10,6 +10,7 @@
 #   TORCH_INDEX       a further package index with other builds of torch (its site lists one for the CPU and one per CUDA)
 #   PYTHON            the Python to use. Default: python3.11 (the one Debian 12's pygalmesh is compiled for), else python3
 #   PETSC_DIR         a PETSc of your own (with PETSC_ARCH, if it has one). Default: Debian's
+#   HOROVOD_GPU_OPERATIONS and others of Horovod's own: how it is built (extras dev and cluster). Default: Gloo, no MPI
 #   MOTORSWEEP_CACHE  where compiled wheels are kept. Default: ${XDG_CACHE_HOME:-~/.cache}/motorsweep
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")"
@@ -73,6 +74,14 @@ find_missing() {
     case " ${extras[*]} " in *" dev "* | *" view "*)
         [ -n "$(compgen -G '/usr/lib/*/libEGL.so.1')" ] || missing+=(libegl1 libgl1-mesa-dri) ;;
     esac
+    ! wants_horovod || command -v cmake >/dev/null || missing+=(cmake)
+    # A cluster and a browser of our own, for the tests.
+    case " ${extras[*]} " in *" dev "*)
+        command -v sbatch >/dev/null && command -v slurmd >/dev/null && command -v munged >/dev/null ||
+            missing+=(slurm-wlm munge)
+        command -v mpirun >/dev/null || missing+=(openmpi-bin)
+        command -v chromedriver >/dev/null || missing+=(chromium chromium-driver) ;;
+    esac
 }
 
 install_missing() {
@@ -107,6 +116,8 @@ require_system() {
             python3-pygalmesh) say "no pygalmesh: label volumes and the template head cannot be meshed here," \
                 "all else works; Debian's package python3-pygalmesh has it" ;;
             libegl1 | libgl1-mesa-dri) say "no $package: \`motorsweep show STUDY POSE\` may be unable to draw" ;;
+            cmake) say "no cmake: Horovod cannot be built, training over ranks takes torch's own communication" ;;
+            slurm-wlm | munge | openmpi-bin | chromium | chromium-driver) say "no $package: its tests will be skipped" ;;
             libopenblas0-pthread) say "no OpenBLAS from Debian (libopenblas0-pthread): the direct solver may be slow" ;;
             *) needed+=("$package") ;;
         esac
@@ -147,6 +158,54 @@ build_petsc4py() {
     mv -T "$room/wheels" "$wheels" 2>/dev/null || has_wheel   # another set-up may have been quicker
 }
 has_wheel() { compgen -G "$wheels/*.whl" >/dev/null; }
+
+# Build the Horovod wheel into the cache ($horovod_wheels). Its CMake asks for C++14 and torch's headers need 17, hence
+# the wrapper; without -g and with -O1 it takes a quarter of the time, and its work is in waiting for the network.
+wants_horovod() { case " ${extras[*]} " in *" dev "* | *" cluster "*) true ;; *) false ;; esac; }
+has_horovod_wheel() { compgen -G "$horovod_wheels/*.whl" >/dev/null; }
+build_horovod() {
+    mkdir -p "$cache/wheels"
+    room=$(mktemp -d "$cache/wheels/build.XXXXXX")
+    trap 'rm -rf "$room"' EXIT
+    $venv/bin/python -m venv "$room/venv"
+    "$room/venv/bin/python" -m pip install --no-input --disable-pip-version-check --no-compile \
+        "setuptools==80.9.0" "wheel==0.45.1"
+    # torch and what else Horovod's setup.py loads are those of .venv.
+    $venv/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))' \
+        >"$("$room/venv/bin/python" -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/motorsweep.pth"
+    cat >"$room/cxx" <<'WRAPPER'
+#!/usr/bin/env bash
+arguments=()
+for each in "$@"; do
+    case $each in -std=*) each=-std=gnu++17 ;; -g) continue ;; -O3 | -O2) each=-O1 ;; esac
+    arguments+=("$each")
+done
+exec g++ "${arguments[@]}" -w
+WRAPPER
+    chmod +x "$room/cxx"
+    HOROVOD_WITH_PYTORCH=1 HOROVOD_WITHOUT_TENSORFLOW=1 HOROVOD_WITHOUT_MXNET=1 HOROVOD_WITH_GLOO=${HOROVOD_WITH_GLOO-1} \
+        HOROVOD_WITHOUT_MPI=${HOROVOD_WITHOUT_MPI-1} CXX=$room/cxx MAKEFLAGS=-j$(nproc) \
+        "$room/venv/bin/python" -m pip wheel --no-input --disable-pip-version-check --no-cache-dir --no-build-isolation \
+        --no-deps --wheel-dir "$room/wheels" "horovod==$(pinned horovod)"
+    mv -T "$room/wheels" "$horovod_wheels" 2>/dev/null || has_horovod_wheel
+}
+
+# Horovod is an extra's extra: where it cannot be built, torch's own communication does the same job.
+install_horovod() {
+    horovod_wheels=$cache/wheels/horovod-$(printf '%s\n' "$(pinned horovod)" \
+        "$($venv/bin/python -VV; uname -m; $venv/bin/python -c 'import torch; print(torch.__version__)')" \
+        "$(env | grep ^HOROVOD_ | sort)" | sha256sum | cut -c 1-12)
+    if ! has_horovod_wheel; then
+        say "building Horovod, some minutes (log: $log.horovod)"
+        build_horovod >"$log.horovod" 2>&1 </dev/null || {
+            tail -n 5 "$log.horovod" >&2
+            say "Horovod could not be built (all that was said: $log.horovod); training over ranks takes torch's own" \
+                "communication, and tests of Horovod are skipped"
+            return 0
+        }
+    fi
+    pip install --no-deps "$horovod_wheels"/horovod-*.whl >>"$log" 2>&1 || failed "the Horovod wheel could not be installed"
+}
 
 # The requirements of motorsweep and of the extras asked for, one a line, without those that are not installed plainly.
 requirements() {
@@ -233,7 +292,6 @@ main() {
     # Extras of earlier set-ups stay: make run after make test takes nothing away.
     [ ! -f $stamp ] || mapfile -t extras < <({ sed 1d $stamp; printf '%s\n' "${extras[@]}"; } | sed '/^$/d' | sort -u)
     packages=$(requirements "${extras[@]}") || exit 2
-    case " ${extras[*]} " in *" cluster "*) say "horovod is left out: it is compiled where it is used" ;; esac
     # Without a stamp, a set-up was broken off and any package may be half there.
     if ! [ -f $stamp ] || ! same_python; then
         [ ! -e $venv ] || say "$venv is of a broken-off set-up or of another Python: making it anew"
@@ -242,6 +300,7 @@ main() {
     rm -f $stamp
     install_python_packages "$packages"
     link_pygalmesh
+    ! wants_horovod || (install_horovod)   # a shell of its own, for its trap
     { state | sha256sum; printf '%s\n' "${extras[@]}"; } >$stamp.new
     mv $stamp.new $stamp
     say "done"

@@ -11,9 +11,10 @@ import argparse
 import numpy as np
 from motorsweep import __version__
 from motorsweep.errors import StoreError
+from motorsweep.hpc.predictor_names import CONNECTION_NAMES
 from motorsweep.jobs.conclusions import conclusions
 from motorsweep.jobs.paper_tables import PAPER_CRITERIA, paper_nrmse
-from motorsweep.jobs.ranking import CONNECTION_NAMES, completed, mean_sd, ranking
+from motorsweep.jobs.ranking import completed, mean_sd, ranking
 from motorsweep.jobs.report_tables import score_rows
 from motorsweep.jobs.training_tables import parameters_text
 from motorsweep.jobs.typesetting import number_text

@@ -18,9 +18,10 @@ from ..errors import ConfigError, MissingPackageError, MotorsweepError
 from ..sim.distributed import no_open_ports
 from .executors import count_of, limited_threads
 from .outcomes import attempt, task_name
+from .ranks import current_session, leave_mpi
 
-ON_RANKS = ("run", "simulate", "encode", "train")
-"""Commands that use the ranks; of any other, rank 0 alone answers."""
+ON_RANKS = ("run", "simulate")
+"""Commands that use these ranks; of any other, rank 0 alone answers. Trainings alone are shared by `rank_executor`."""
 
 LEFT_ALONE_SECONDS = 60.0
 """How long a rank whose task failed waits for its group to fail as well."""
@@ -28,7 +29,6 @@ LEFT_ALONE_SECONDS = 60.0
 _SIZES = ("OMPI_COMM_WORLD_SIZE", "PMI_SIZE", "PMIX_SIZE", "MV2_COMM_WORLD_SIZE")
 _RANKS = ("OMPI_COMM_WORLD_RANK", "PMI_RANK", "PMIX_RANK", "MV2_COMM_WORLD_RANK")
 _LOCAL = ("OMPI_COMM_WORLD_LOCAL_SIZE", "MPI_LOCALNRANKS", "MV2_COMM_WORLD_LOCAL_SIZE")
-_LAUNCHER = ("OMPI_", "PMIX_", "PMI_", "MPI_LOCAL", "MV2_")
 _POLL_SECONDS = 0.005
 _ORDER, _ANSWER = 1, 2  # tags
 
@@ -78,6 +78,8 @@ def check_ranks(config):
         If the ranks cannot be divided by ``ranks_per_head``, or ``kind`` is "mpi" and mpirun did not start this.
     """
     k = config.ranks_per_head
+    if current_session():
+        return  # ranks that train, of any launcher
     if on_ranks() and _world.size % k:
         raise ConfigError(
             f"[executor] ranks_per_head is {k}, but mpirun started {count_of(_world.size, 'rank')}, which do not make "
@@ -88,6 +90,11 @@ def check_ranks(config):
         raise ConfigError(
             '[executor] kind is "mpi", but this was not started by mpirun with several ranks. Use `mpirun -n N '
             'motorsweep ...`, or kind = "local"; under mpirun either works.'
+        )
+    if config.kind == "ranks":
+        raise ConfigError(
+            '[executor] kind is "ranks", but this is no training that srun, horovodrun or mpirun started with several '
+            'ranks. Use kind = "local" or "serial"; under such a launcher `encode` and `train` take its ranks anyway.'
         )
     if k > 1 and not on_ranks():
         warnings.warn(
@@ -126,8 +133,7 @@ def run_command(call, arguments):
 
 def _alone(call):
     """Without the launcher's variables PETSc starts an MPI of its own, and so do workers, which inherit them."""
-    for name in [name for name in os.environ if name.startswith(_LAUNCHER)]:
-        del os.environ[name]
+    leave_mpi()
     return call()
 
 

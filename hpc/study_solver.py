@@ -47,7 +47,8 @@ def solver_bytes(config, n_unknowns, n_nodes, alone=False):
 
     The machine's whole memory is shared out, not what is free at the moment, so that a study that goes on later has
     the same solver and blocks. With ``workers = 0`` one worker may take it all: how many start follows from what each
-    takes, and does not change the numbers.
+    takes, and does not change the numbers. On SLURM it is the memory that the study asks for: a worker's share of its
+    job, or the driver's.
 
     Parameters
     ----------
@@ -55,19 +56,23 @@ def solver_bytes(config, n_unknowns, n_nodes, alone=False):
         With the executor that the study runs on.
     n_unknowns, n_nodes : int
     alone : bool
-        While a basis is made, with all of the machine's memory but what the basis takes.
+        While a basis is made, with all of the machine's memory (the driver's) but what the basis takes.
 
     Returns
     -------
     float
     """
-    memory, executor = machine_bytes(), config.executor
+    executor = config.executor
+    on_slurm = executor.kind == "slurm" and not on_ranks()
+    memory = config.slurm.driver.memory_gb * 1e9 if on_slurm else machine_bytes()
     if alone:
         left = memory - basis_bytes(n_unknowns, config.volume.n**3, BASIS_POSES, BASIS_ADJOINTS)
     elif on_ranks():
         # Head, load operator and sampler are in every rank of a group, and counted once.
         ranks = executor.ranks_per_head
         left = memory * memory_share(ranks) - (ranks - 1) * process_bytes(n_unknowns, n_nodes, "iterative")
+    elif on_slurm:
+        left = config.slurm.simulate.memory_gb * 1e9 / config.slurm.simulate.processes
     else:
         left = memory / (1 if executor.kind == "serial" else executor.workers or 1)
     return max(left, 0.0)

@@ -10,6 +10,7 @@ import numpy as np
 
 from ..errors import InputError, StoreError
 from ..hpc.events import format_clock
+from ..hpc.predictor_names import LIMITS
 from ..zarr_store.codes import read_codes
 from ..zarr_store.results import open_results
 from ..zarr_store.runs import read_arrays, read_record, run_state
@@ -18,7 +19,8 @@ from ..zarr_store.shards import verify_volumes
 from ..zarr_store.study import Study
 from ..zarr_store.trials import open_trials
 from ..zarr_store.volumes import open_volumes
-from .ranking import LIMITS, completed, ranking
+from .job_report import job_lines, noted_jobs
+from .ranking import completed, ranking
 
 
 @dataclass(frozen=True)
@@ -34,12 +36,18 @@ class StudyStatus:
         ``{"part", "cause", "count", "ids", "reason"}``, empty unless asked for.
     best : dict
         Labels and NRMSE of the best predictor so far; empty before there are results.
+    jobs : list of NotedJob
+        On a cluster: those of the last submission.
+    logs : bool
+        Show the last lines of the logs of jobs that crashed.
     """
 
     folder: str
     parts: dict
     causes: list = field(default_factory=list)
     best: dict = field(default_factory=dict)
+    jobs: list = field(default_factory=list)
+    logs: bool = False
 
     @classmethod
     def of(cls, folder, failed):
@@ -52,7 +60,8 @@ class StudyStatus:
             states = {run_id: run_state(study, run_id) for run_id in runs}
             parts[verb] = _counts(states.values())
             failures += [(verb, run_id, _reason(study, run_id)) for run_id, s in states.items() if s is Status.FAILED]
-        return cls(str(study.folder), parts, _by_cause(failures) if failed else [], _best(study))
+        causes = _by_cause(failures) if failed else []
+        return cls(str(study.folder), parts, causes, _best(study), noted_jobs(study), failed)
 
     def lines(self):
         """Lines for people."""
@@ -63,6 +72,7 @@ class StudyStatus:
         if self.best:
             place = "" if self.best["input"] == "–" else f", {self.best['input']}"
             lines.append(f"best      NRMSE {self.best['nrmse']:.3f}: {self.best['model']}{place} (mean of repeats)")
+        lines += job_lines(self.jobs, self.logs)
         for cause in self.causes:
             ids = ", ".join(map(str, cause["ids"][:5])) + (" …" if cause["count"] > 5 else "")
             lines.append(f"  {cause['cause']:<13} {cause['count']:>4}  {cause['part']} {ids}  {cause['reason']}")
@@ -72,7 +82,8 @@ class StudyStatus:
 
     def as_dict(self):
         """Plain values for scripts."""
-        return {"folder": self.folder, "parts": self.parts, "failures": self.causes, "best": self.best}
+        jobs = [job.as_dict() for job in self.jobs]
+        return {"folder": self.folder, "parts": self.parts, "failures": self.causes, "best": self.best, "jobs": jobs}
 
 
 def _counts(states):

@@ -5,9 +5,9 @@ from statistics import NormalDist
 
 import numpy as np
 
+from ..hpc.predictor_names import ANY_INPUT, BASELINE_NAMES, INPUT_NAMES
 from .drawing import BLUE, LINE, QUIET, VERMILLION, dress, legend_of, new_figure, picture_of
 from .evidence import Evidence
-from .ranking import ANY_INPUT, BASELINE_NAMES, INPUT_NAMES
 
 LEVELS = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95)
 _BINS, _FEWEST = 8, 20  # bins, and responses that a bin needs for its error to mean something

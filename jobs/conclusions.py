@@ -5,10 +5,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from ..hpc.predictor_names import CONNECTION_NAMES, INPUT_NAMES
 from ..zarr_store.schema import Status
 from .contrasts import against, contrast, scores_of
 from .paper_tables import PAPER_BEST, PAPER_NRMSE
-from .ranking import CONNECTION_NAMES, INPUT_NAMES, range_text, ranking
+from .ranking import range_text, ranking
 
 HOLDS, FAILS, OPEN = "holds", "does not hold", "cannot be told from chance"
 EMPTY = "says nothing here"

@@ -2,9 +2,9 @@
 
 import shlex
 
+from ..hpc.predictor_names import CONNECTION_NAMES, INPUT_NAMES
 from ..zarr_store.schema import Status
 from .evidence import Evidence
-from .ranking import CONNECTION_NAMES, INPUT_NAMES
 
 
 def failure_rows(evidence: Evidence) -> list[dict]:

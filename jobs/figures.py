@@ -3,10 +3,10 @@
 import numpy as np
 from matplotlib.lines import Line2D
 
+from ..hpc.predictor_names import BASELINE_NAMES, CONNECTION_NAMES, FLOOR, INPUT_NAMES
 from ..zarr_store.schema import Status
 from .drawing import INK, LINE, PAPER, QUIET, SIZE, colour_bar, dress, legend_of, log_axis, new_figure, picture_of
 from .evidence import Evidence
-from .ranking import BASELINE_NAMES, CONNECTION_NAMES, FLOOR, INPUT_NAMES
 from .score_figures import INPUT_COLOURS
 from .typesetting import number_text
 

@@ -2,10 +2,11 @@
 
 import numpy as np
 
+from ..hpc.predictor_names import CEILING, FLOOR, LIMITS
 from ..zarr_store.schema import CELL_DIMS, Status
 from .conclusions import EMPTY, FAILS, HOLDS, OPEN
 from .evidence import Evidence
-from .ranking import CEILING, FLOOR, LIMITS, mean_sd, range_text
+from .ranking import mean_sd, range_text
 
 _NAMED = 3  # predictors within chance of the best that are named; more are counted
 _RIVALRY = {

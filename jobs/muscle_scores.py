@@ -2,10 +2,11 @@
 
 import numpy as np
 
+from ..hpc.predictor_names import CEILING, FLOOR, INPUT_NAMES, LIMITS
 from ..zarr_store.schema import Status
 from .drawing import GREEN, INK, PURPLE, QUIET, dress, legend_of, new_figure, picture_of
 from .evidence import Evidence
-from .ranking import CEILING, FLOOR, INPUT_NAMES, LIMITS, Predictor, scores_over
+from .ranking import Predictor, scores_over
 from .typesetting import BEST_CELL, number_text, table_of
 
 NETWORK, OWN, OTHER = "Best network", "Response model (ours)", "Best other"

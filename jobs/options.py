@@ -48,6 +48,8 @@ class RunOptions:
         Try again what failed before.
     quiet : bool
         No progress.
+    allow_failed : bool
+        Exit with 0 though some poses or trainings failed, so that what waits for this begins.
 
     Examples
     --------
@@ -55,10 +57,11 @@ class RunOptions:
     False
     """
 
-    executor: Literal["serial", "local", "mpi"] | None = None
+    executor: Literal["serial", "local", "slurm", "mpi"] | None = None
     workers: WholeNumber = None
     retry_failed: bool = False
     quiet: bool = False
+    allow_failed: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -2,6 +2,8 @@
 
 from pathlib import Path
 
+from ..hpc.rank_command import on_all_ranks
+from ..zarr_store.study import Study
 from .answers import Damage, Shown, StudyStatus
 from .options import RunOptions, StageResult
 
@@ -75,6 +77,13 @@ def run(config, options=RunOptions()):
             yield getattr(coordinator, verb)()
 
 
+def submit(configs, only=None, dry_run=False):
+    """Send studies to SLURM; see `submit_studies`."""
+    from .submit import submit_studies
+
+    return submit_studies(configs, only=only, dry_run=dry_run)
+
+
 def status(study_folder, failed=False) -> StudyStatus:
     """How far a study is, from its folder alone.
 
@@ -136,5 +145,8 @@ def _coordinator(config, options):
 
 
 def _one(config, options, verb):
-    with _coordinator(config, options) as coordinator:
-        return getattr(coordinator, verb)()
+    def lead():
+        with _coordinator(config, options) as coordinator:
+            return getattr(coordinator, verb)()
+
+    return on_all_ranks(Study(config.folder), lead)

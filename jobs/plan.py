@@ -11,16 +11,12 @@ from ..hpc.solver_choice import pose_count
 from ..hpc.sweep import Sweep, check_trials, validation_score
 from ..hpc.trials import expected_trials_id, trial_intensities
 from ..zarr_store.ids import content_id
-from ..zarr_store.runs import list_records, run_state
+from ..zarr_store.runs import run_state
 from ..zarr_store.schema import Status
 from ..zarr_store.study import Study
 from ..zarr_store.volumes import open_volumes
 from .plan_solver import SolverPlan, plan_solver
-
-# Core-seconds of a piece of work, as long as the study has not measured its own: see docs/performance.md.
-SECONDS_PER_VOLUME_AND_EPOCH = 0.085
-SECONDS_OF_BASELINES = 20.0
-SECONDS_PER_CODE_AND_EPOCH = {3: 1.1e-3, 6: 3.9e-3}
+from .training_cost import measured_seconds, training_seconds
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -134,10 +130,9 @@ def make_plan(config):
     solver = plan_solver(study, config)
     simulate, shards = _simulate(study, config, solver, begun)
     sweep = Sweep(config, expected_trials_id(study, config))
-    measured, intensities = _measured(study), _intensities(study, config)
+    measured, intensities = measured_seconds(study), _intensities(study, config)
     check_trials(config, intensities)
     trials = len(intensities)
-    workers = config.executor.workers or "as many as fit"
     return Plan(
         name=config.name,
         path=os.path.relpath(config.path),
@@ -150,9 +145,16 @@ def make_plan(config):
         ),
         shards=shards,
         trials=trials,
-        workers=f"executor {config.executor.kind}, workers {workers}",
+        workers=_workers(config),
         solver=solver,
     )
+
+
+def _workers(config):
+    executor, simulate = config.executor, config.slurm.simulate
+    if executor.kind == "slurm":
+        return f"executor slurm, worker jobs {simulate.jobs}, workers in each {simulate.processes}"
+    return f"executor {executor.kind}, workers {executor.workers or 'as many as fit'}"
 
 
 def _intensities(study, config):
@@ -191,21 +193,10 @@ def _simulate(study, config, solver, begun):
     return stage, shards
 
 
-def _measured(study):
-    """Median seconds of the study's own trainings, by kind and depth."""
-    seconds = {}
-    for _, record in list_records(study) if study.runs.exists() else []:
-        if record["status"] == "done":
-            seconds.setdefault((record["kind"], record["labels"].get("depth")), []).append(record["seconds"])
-    return {key: float(np.median(values)) for key, values in seconds.items()}
-
-
 def _encode(study, config, sweep, measured, trials):
-    # Training sees each calibration volume once an epoch; encoding all of them is cheap beside it.
-    guess = trials * 0.9 * config.autoencoder.epochs * SECONDS_PER_VOLUME_AND_EPOCH * (config.volume.n / 64) ** 3
-    seconds = measured.get(("autoencoder", None), guess)
+    cost = lambda run: training_seconds(run, config, trials, measured)  # noqa: E731 - one line of wiring
     code = (config.volume.n // 4) ** 3 * 4 / 1e9
-    return _stage(study, "encode", "autoencoders", sweep.autoencoders, lambda run: seconds, trials * code, measured)
+    return _stage(study, "encode", "autoencoders", sweep.autoencoders, cost, trials * code, measured)
 
 
 def _train(study, config, sweep, measured, trials):
@@ -216,14 +207,7 @@ def _train(study, config, sweep, measured, trials):
     runs = sweep.validation + list(sweep.final(chosen).values()) + list(sweep.curve().values())
     runs += sweep.below(runs) + sweep.baselines + sweep.curve_baselines
     runs = list({run.id: run for run in runs}.values())
-
-    def cost(run):
-        if run.cell is None:
-            return measured.get(("baseline", None), SECONDS_OF_BASELINES)
-        seen = trials * 0.9 * (1 if run.fold is None else 1 - 1 / config.validation.folds)
-        guess = (run.trials or seen) * config.mappers.epochs * SECONDS_PER_CODE_AND_EPOCH[run.cell.depth]
-        return measured.get(("mapper", run.cell.depth), guess * (config.volume.n / 64) ** 3)
-
+    cost = lambda run: training_seconds(run, config, trials, measured)  # noqa: E731 - one line of wiring
     return _stage(study, "train", "trainings", runs, cost, 2e-3, measured)
 
 

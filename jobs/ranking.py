@@ -5,20 +5,16 @@ from dataclasses import dataclass
 import numpy as np
 import xarray as xr
 
+from ..hpc.predictor_names import (
+    ANY_INPUT,
+    BASELINE_NAMES,
+    CONNECTION_NAMES,
+    FLOOR,
+    INPUT_NAMES,
+)
 from ..zarr_store.result_variables import LABELS, RESULT_VARIABLES
 from ..zarr_store.schema import BASELINES, BOUNDS, Status, label_array
 
-INPUT_NAMES = {"e_norm": "raw |E|", "firing_rate": "firing rate"}
-CONNECTION_NAMES = {"direct": "Direct", "synergy": "Synergy", "both": "Both"}
-BASELINE_NAMES = {
-    "mean": "Training mean",
-    "ridge": "Ridge on the codes",
-    "pls": "PLS on the codes",
-    "ridge_voxels": "Ridge on the voxels",
-    "gp_position": "GP on coil position",
-    "response_model": "Response model (ours)",
-    "best_possible": "Best possible",
-}
 _IN_WORDS = {
     "mean": "the training mean",
     "ridge": "ridge on the codes",
@@ -28,9 +24,6 @@ _IN_WORDS = {
     "response_model": "our response model",
     "best_possible": "the best possible prediction",
 }
-FLOOR, CEILING = "best_possible", "mean"
-LIMITS = (FLOOR, CEILING)  # what scores lie between; no predictor to be chosen
-ANY_INPUT = (CEILING, "gp_position", FLOOR)  # they never see what the networks see
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import jinja2
 
+from ..hpc.predictor_names import FLOOR, INPUT_NAMES
 from ..zarr_store.study import Study, atomic_write_bytes, atomic_write_text
 from .calibration import calibration_pictures, calibration_words
 from .evidence import Evidence, read_evidence, version_rows
@@ -16,7 +17,6 @@ from .field_figure import field_pictures, field_view
 from .figures import loss_pictures, prediction_pictures
 from .findings import criteria_words, input_words, responses_in_training, size_words, summary
 from .muscle_scores import muscle_picture, muscle_table, silent_muscles
-from .ranking import FLOOR, INPUT_NAMES
 from .report_tables import conclusions_table, score_table
 from .score_figures import CURVE_TOP, complexity_picture, curve_pictures, forest_picture
 from .study_facts import assumptions, facts

@@ -2,9 +2,10 @@
 
 import numpy as np
 
+from ..hpc.predictor_names import CEILING, FLOOR, LIMITS
 from .evidence import Evidence
 from .paper_tables import paper_nrmse
-from .ranking import CEILING, FLOOR, LIMITS, Predictor, completed, mean_sd, range_text, ranking
+from .ranking import Predictor, completed, mean_sd, range_text, ranking
 from .training_tables import parameters_text
 from .typesetting import ALERT_CELL, BEST_CELL, CLOSE_CELL, QUIET_CELL, number_text, table_of
 

@@ -3,6 +3,7 @@
 import numpy as np
 from matplotlib.lines import Line2D
 
+from ..hpc.predictor_names import ANY_INPUT, BASELINE_NAMES, CEILING, CONNECTION_NAMES, FLOOR, INPUT_NAMES
 from .drawing import (
     BLUE,
     GREEN,
@@ -20,7 +21,7 @@ from .drawing import (
 )  # fmt: skip
 from .evidence import Evidence
 from .findings import training_trials
-from .ranking import ANY_INPUT, BASELINE_NAMES, CEILING, CONNECTION_NAMES, FLOOR, INPUT_NAMES, scores_over
+from .ranking import scores_over
 
 CURVE_TOP = 1.5
 """NRMSE that learning curves are shown up to; over it nothing was learned."""

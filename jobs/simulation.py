@@ -122,7 +122,8 @@ class Simulation:
 
     def _basis(self):
         """The study's basis, found or made; its path."""
-        threads = threads_of(self.config.executor)
+        on_slurm = self.config.executor.kind == "slurm"
+        threads = self.config.slurm.driver.cpus if on_slurm else threads_of(self.config.executor)
         with _BasisProgress(self.events, self.options.quiet, threads) as progress, limited_threads(threads):
             kind = study_solver(self.config, *self.sizes, alone=True).kind
             basis = study_basis(self.study, self.config, kind, progress.tell)

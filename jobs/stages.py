@@ -187,6 +187,9 @@ class Coordinator:
                 log=self.study.logs / f"{verb}.log",
                 memory_per_worker_gb=memory_gb,
                 at_most=min(len(tasks), at_most or len(tasks)),
+                slurm=self.config.slurm,
+                study=self.study,
+                verb=verb,
             ) as executor:
                 run_stage(verb, function, tasks, executor, self._events, progress, unit, on_outcome=on_outcome)
         finally:

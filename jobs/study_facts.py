@@ -4,10 +4,10 @@ import json
 
 import numpy as np
 
+from ..hpc.predictor_names import CONNECTION_NAMES
 from ..zarr_store.schema import Method, Status
 from .evidence import Evidence
 from .findings import simulated
-from .ranking import CONNECTION_NAMES
 
 _GENERATIVE = {
     "synergies": "{:g} planted synergies",

@@ -19,6 +19,7 @@ from ..zarr_store.study import atomic_write_text
 from ..zarr_store.trials import open_trials
 from ..zarr_store.volumes import open_volumes
 from .options import StageResult
+from .training_cost import measured_seconds, training_seconds
 
 _BUILDS_ON = "it builds on run"
 
@@ -169,7 +170,8 @@ class Training:
             elif all(need is Status.DONE for need in needs):
                 ready.append(run)
         # Long ones first, so that no worker is left with a long one at the end.
-        return sorted(ready, key=lambda run: -(run.cell.depth if run.cell else 0))
+        trials, measured = open_trials(self.study).sizes["trial"], measured_seconds(self.study)
+        return sorted(ready, key=lambda run: -training_seconds(run, self.config, trials, measured))
 
     def _record_failure(self, task, outcome):
         if not outcome.ok:

@@ -4,10 +4,10 @@ from collections import Counter
 
 import numpy as np
 
+from ..hpc.predictor_names import CONNECTION_NAMES, INPUT_NAMES
 from ..zarr_store.schema import HYPER_DIMS, Status
 from .evidence import Evidence
 from .paper_tables import PAPER_CRITERIA
-from .ranking import CONNECTION_NAMES, INPUT_NAMES
 from .typesetting import ALERT_CELL, BEST_CELL, number_text, table_of
 
 PAPER = "Paper: another subject, measured"

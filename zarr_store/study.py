@@ -84,6 +84,16 @@ class Study:
         return self.folder / "logs"
 
     @property
+    def slurm(self) -> Path:
+        """``slurm``: the scripts of its jobs."""
+        return self.folder / "slurm"
+
+    @property
+    def jobs(self) -> Path:
+        """``slurm/jobs.jsonl``: one line per job that was asked for."""
+        return self.slurm / "jobs.jsonl"
+
+    @property
     def events(self) -> Path:
         """``events.jsonl``: one line per event."""
         return self.folder / "events.jsonl"
@@ -112,6 +122,21 @@ class Study:
     def scratch(self) -> Path:
         """``scratch``: temporary files of workers, removed when a stage ends."""
         return self.folder / "scratch"
+
+    @property
+    def dashboard(self) -> Path:
+        """``scratch/dashboard.json``: where the running stage's Dask dashboard is; goes when the stage ends."""
+        return self.scratch / "dashboard.json"
+
+    @property
+    def owner(self) -> Path:
+        """``.lock.json``: which process coordinates the study, on which host; a killed one leaves it behind."""
+        return self.folder / ".lock.json"
+
+    @property
+    def ranks(self) -> Path:
+        """``.ranks``: by which the ranks of a running training find and hear each other; goes when they end."""
+        return self.folder / ".ranks"
 
     @property
     def making(self) -> Path:
@@ -150,7 +175,7 @@ class Study:
         >>> with Study("studies/quick").lock():        # doctest: +SKIP
         ...     ...
         """
-        owner = self.folder / ".lock.json"
+        owner = self.owner
         with disk_errors(f"locking the study {self.folder}", self.folder):
             self.folder.mkdir(parents=True, exist_ok=True)
             lock = filelock.FileLock(self.folder / ".lock", timeout=0)

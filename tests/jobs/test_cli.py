@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 from motorsweep.errors import ConvergenceError, InputError, StoreError
-from motorsweep.jobs import cli, options
+from motorsweep.jobs import cli, options, questions
 
-COMMANDS = ("run", "plan", "simulate", "encode", "train", "collect", "report", "status", "show", "export", "verify")
+COMMANDS = tuple("run plan simulate encode train collect report submit status show export verify".split())
 
 
 def _motorsweep(*arguments, cwd=None, **environment):
@@ -69,7 +69,7 @@ def test_help_loads_nothing_heavy():
     [
         (["rnu", "study.toml"], 'Did you mean "run"?'),
         (["run", "study.toml", "--wokers", "2"], "Did you mean --workers?"),
-        (["run", "study.toml", "--executor", "cloud"], 'Choose from: "serial", "local", "mpi"'),
+        (["run", "study.toml", "--executor", "cloud"], 'Choose from: "serial", "local", "slurm", "mpi"'),
         (["run", "study.toml", "--workers", "many"], "--workers: 'many' is not a whole number"),
         (["run", "study.toml", "--workers", "1.5"], "--workers: '1.5' is not a whole number"),
         (["export", "study.toml", "--format", "msh", "--pose", "1.5"], "--pose: '1.5' is not a whole number"),
@@ -144,7 +144,8 @@ class Pipeline(types.SimpleNamespace):
 @pytest.fixture
 def pipeline(monkeypatch):
     pipeline = Pipeline(plan=Answer(), status=Answer(), show=Answer(), verify=Answer())
-    monkeypatch.setattr(cli, "_pipeline", lambda: pipeline)
+    for module in (cli, questions):
+        monkeypatch.setattr(module, "load_pipeline", lambda: pipeline)
     return pipeline
 
 
@@ -268,7 +269,7 @@ def test_warnings_are_lines_once_and_those_of_python_stay_as_they_are(study, mon
         warnings.warn_explicit("old way", FutureWarning, "other.py", 7)
         return Answer()
 
-    monkeypatch.setattr(cli, "_pipeline", lambda: types.SimpleNamespace(plan=plan))
+    monkeypatch.setattr(cli, "load_pipeline", lambda: types.SimpleNamespace(plan=plan))
     with warnings.catch_warnings(record=True) as recorded:
         warnings.simplefilter("always")
         before = warnings.showwarning
@@ -292,7 +293,7 @@ def run(config, options):
     print("ready", file=sys.stderr, flush=True)
     time.sleep(60)
 
-cli._pipeline = lambda: types.SimpleNamespace(run=run)
+cli.load_pipeline = lambda: types.SimpleNamespace(run=run)
 cli.main(["run", sys.argv[1]])
 """
 

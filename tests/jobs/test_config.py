@@ -149,7 +149,7 @@ def test_a_default_and_the_same_value_in_the_file_are_one_thing():
         ("[head.conductivities]\nbone = -1", "[head.conductivities] bone is -1; it must be greater than 0"),
         ("[head.mesh]\ncoarse_mm = 1.0", "[head.mesh] coarse_mm is 1, less than fine_mm 2"),
         ("[coil]\nsource = 'magstim'", "[coil] source is 'magstim'; did you mean magstim-70mm?"),
-        ("[executor]\nkind = 'slurm'", "[executor] kind is 'slurm'; it must be one of serial, local"),
+        ("[executor]\nkind = 'cloud'", "[executor] kind is 'cloud'; it must be one of serial, local, slurm, mpi"),
         ("[executor]\nworkers = -1", "[executor] workers is -1; it must be 0 (as many as fit) or more"),
         ("head = 3", "[head] is 3; it must be a table"),
         ("seed = 2026-01-01", 'seed is "2026-01-01"; it must be a whole number'),
@@ -296,7 +296,7 @@ def test_names_known_here_are_those_known_there():
     from motorsweep.sim.coil import COILS
 
     assert set(BUILTIN_COILS) == set(COILS)
-    assert set(EXECUTORS) == {"serial", "local", "mpi"}
+    assert set(EXECUTORS) == {"serial", "local", "slurm", "mpi", "ranks"}
 
 
 def test_only_readers_of_users_files_know_pydantic():

@@ -46,7 +46,8 @@ def test_wheel_holds_the_modules_of_the_root_and_of_the_five_folders(wheel_names
 
 @pytest.mark.slow
 def test_wheel_holds_the_marker_of_types_and_the_templates_and_nothing_more(wheel_names):
-    templates = {f"motorsweep/jobs/templates/{path.name}" for path in (ROOT / "jobs" / "templates").glob("*")}
+    folders = [folder / "templates" for folder in (ROOT / "hpc", ROOT / "jobs")]
+    templates = {f"motorsweep/{each.relative_to(ROOT)}" for folder in folders for each in folder.glob("*")}
     assert {name for name in wheel_names if not name.endswith(".py")} == {"motorsweep/py.typed"} | templates
 
 
