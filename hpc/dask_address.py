@@ -65,7 +65,7 @@ def ssh_line(host: str, port: int, node: str = "") -> str:
     >>> ssh_line("10.1.2.3", 8787).startswith("ssh -N -L 8787:10.1.2.3:8787 ")
     True
     """
-    user, login = getpass.getuser(), socket.getfqdn()
+    user, login = getpass.getuser(), os.environ.get("SLURM_SUBMIT_HOST") or socket.getfqdn()
     to = f"{user}@{login}"
     if host in ("127.0.0.1", "localhost", "::1") and node not in ("", socket.gethostname()):
         to = f"-J {user}@{login} {user}@{node}"

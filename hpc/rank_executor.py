@@ -11,7 +11,7 @@ hands on what the others have done after each task of its own.
 import os
 import shutil
 import time
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -141,7 +141,8 @@ class _Work:
         """Do each task with all ranks; yield (number, this rank's outcome)."""
         for number in range(len(self.tasks)):
             ended = self._attempt(self._shared, number)
-            (Path(self.queue.folder) / f"part-{number}-{self.session.rank}").touch()
+            with suppress(FileNotFoundError):  # rank 0 has done its part of all tasks, and cleared up
+                (Path(self.queue.folder) / f"part-{number}-{self.session.rank}").touch()
             if isinstance(ended, Exception) or not ended.ok:
                 self._wait_for_same(number, ended)
             if isinstance(ended, Exception):

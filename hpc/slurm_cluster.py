@@ -4,7 +4,6 @@ Worker jobs end before their walltime and are replaced, as are those that were l
 among the others, since a node that fails or a partition that takes its nodes back may cost a hundred workers at once.
 """
 
-import getpass
 import importlib.util
 import math
 import os
@@ -20,12 +19,12 @@ from distributed import Client
 
 from ..errors import ConfigError, MissingPackageError
 from ..zarr_store.atomic import atomic_write_text
+from .dask_address import ssh_line
 from .dask_executor import IN_FLIGHT_PER_WORKER, SETTINGS, DaskExecutor, logged_to, scratch_folder
 from .executors import count_of
 from .slurm_cancel import cancel_leftovers
 from .slurm_config import walltime_seconds
-from .slurm_scripts import _environment as environment_lines
-from .slurm_scripts import directive, log_name, memory_text
+from .slurm_scripts import directive, environment_lines, log_name, memory_text
 from .slurm_worker import node_address
 from .tls import is_encrypted, temporary_security
 from .worker_jobs import slurm_classes
@@ -70,18 +69,6 @@ class SlurmExecutor(DaskExecutor):
 
     def _finding(self, worker):
         return self._jobs.last_words(worker.name)
-
-
-def ssh_line(host: str, port: int) -> str:
-    """Return the command that makes a port of a node one of the user's own machine.
-
-    Parameters
-    ----------
-    host : str
-    port : int
-    """
-    login = os.environ.get("SLURM_SUBMIT_HOST") or "<login-node>"
-    return f"ssh -N -L {port}:{host}:{port} {getpass.getuser()}@{login}"
 
 
 @contextmanager

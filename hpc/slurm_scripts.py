@@ -66,7 +66,7 @@ def simulate_script(slurm: SlurmConfig, studies, python: str) -> str:
     return _script(
         "Solves the poses: hosts Dask's scheduler, which asks for worker jobs of its own.",
         _directives(slurm, studies, "simulate", driver, nodes=1, ntasks=1, cpus_per_task=driver.cpus),
-        _environment(slurm, driver.cpus),
+        environment_lines(slurm, driver.cpus),
         _of_which_study(studies, python),
         on_walltime(driver.walltime, slurm.requeue),
         _line("simulate", "--executor slurm --allow-failed"),
@@ -83,7 +83,7 @@ def train_script(slurm: SlurmConfig, studies, python: str) -> str:
     return _script(
         f"Trains autoencoders, then mappers, on {train.ranks} ranks of {train.launcher}.",
         _directives(slurm, studies, "train", train, **shape, **gpus, **survives),
-        _environment(slurm, train.cpus_per_rank, **ranks),
+        environment_lines(slurm, train.cpus_per_rank, **ranks),
         _of_which_study(studies, python),
         on_walltime(train.walltime, slurm.requeue, passes_signals=train.launcher != "horovodrun"),
         "\n".join(_launcher(slurm, studies)),
@@ -97,7 +97,7 @@ def collect_script(slurm: SlurmConfig, studies, python: str) -> str:
     return _script(
         "Gathers the results and writes the report.",
         _directives(slurm, studies, "collect", driver, nodes=1, ntasks=1, cpus_per_task=driver.cpus),
-        _environment(slurm, driver.cpus),
+        environment_lines(slurm, driver.cpus),
         _of_which_study(studies, python),
         on_walltime(driver.walltime, slurm.requeue),
         _line("collect", "--allow-failed") + "\n" + _line("report"),
@@ -245,7 +245,26 @@ def _directives(slurm, studies, verb, job, **shape):
     return lines + [f"#SBATCH {option}" for option in slurm.extra]
 
 
-def _environment(slurm, threads, **variables):
+def environment_lines(slurm: SlurmConfig, threads: int, **variables) -> list:
+    """Return the lines of shell that make a job's environment: modules, prologue, threads of the numerics.
+
+    Parameters
+    ----------
+    slurm : SlurmConfig
+    threads : int
+        Of each process.
+    **variables : str
+        Further variables to export.
+
+    Returns
+    -------
+    list of str
+
+    Examples
+    --------
+    >>> environment_lines(SlurmConfig(), 2)[-1]
+    'export OMP_NUM_THREADS=2 OPENBLAS_NUM_THREADS=2 MKL_NUM_THREADS=2'
+    """
     lines = [f"module load {shlex.quote(each)}" for each in slurm.modules]
     if lines:
         lines.insert(0, "type module >/dev/null 2>&1 || source /etc/profile")

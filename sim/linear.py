@@ -41,8 +41,10 @@ def _petsc():
     # Under mpirun PETSc's own world is this process: it starts and ends in step with all ranks of its world, and some
     # of them may have nothing to solve. Each call leaves one more clean-up for the end, hence once.
     mpi = sys.modules.get("mpi4py.MPI")
+    # Its signal handlers would end this process where a connection closes (SIGPIPE), which Python leaves to the caller.
+    options = ["-malloc_debug", "0", "-no_signal_handler"]
     with no_open_ports():
-        petsc4py.init(["-malloc_debug", "0"], comm=None if mpi is None else mpi.COMM_SELF)
+        petsc4py.init(options, comm=None if mpi is None else mpi.COMM_SELF)
         from petsc4py import PETSc
 
     return PETSc

@@ -20,6 +20,8 @@ from motorsweep.sim.sphere_mesh import layered_sphere
 from motorsweep.zarr_store.schema import Status
 from motorsweep.zarr_store.volumes import open_volumes
 
+pytestmark = pytest.mark.slow
+
 # Workers cannot import a test file by its name.
 cloudpickle.register_pickle_by_value(sys.modules[__name__])
 
