@@ -275,7 +275,7 @@ def test_training_goes_on_from_its_checkpoints_after_the_signal(slurm, training,
 
 def test_the_whole_chain_is_sent_again_after_its_driver_was_killed(slurm, on_cluster, undisturbed):
     """What waited for the driver is cancelled by SLURM; the same command takes all of it to the end."""
-    study = on_cluster(MANY)
+    study = on_cluster(MANY, tables=TWO_RANKS)
     jobs = study.submit()
     study.wait_for_shards(5, jobs["simulate"])
     os.kill(driver_pid(slurm, jobs["simulate"]), signal.SIGKILL)
