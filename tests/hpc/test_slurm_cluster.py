@@ -165,7 +165,7 @@ def test_too_little_memory_is_told(capsys):
 
 def test_what_sbatch_said_is_found():
     text = (
-        "Command exited with non-zero exit code.\nExit code: 1\nCommand:\nsbatch /tmp/x.sh\nstdout:\n\nstderr:\n"
+        "Command exited with non-zero exit code.\nExit code: 1\nCommand:\nsbatch /scratch/x.sh\nstdout:\n\nstderr:\n"
         "sbatch: error: invalid partition specified: lng\n"
         "sbatch: error: Batch job submission failed: Invalid partition name specified\n\n"
     )
