@@ -115,13 +115,13 @@ def driver_pid(slurm, job):
 
 
 def test_a_workers_job_is_cancelled(slurm, solving, undisturbed):
+    """The other may be done before a new one has come; that one comes is tested in test_dask_on_slurm.py."""
     study, job = solving()
     lost = study.workers()[0]
     slurm.wait(lost, "RUNNING")
     slurm.cancel(lost)
     ended = study.wait_over(job)
     assert ended["Restarts"] == "0" and slurm.state(lost) == "CANCELLED"
-    assert len(study.workers()) > 2  # it was replaced
     assert_solved(study, undisturbed)
 
 

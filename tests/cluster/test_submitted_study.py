@@ -4,8 +4,8 @@ import json
 
 import numpy as np
 import pytest
-from motorsweep import open_results
 from motorsweep.hpc.slurm_jobs import read_jobs
+from motorsweep.zarr_store.codes import read_codes
 
 from ..jobs.conftest import TINY
 from .cluster_study import ONE_NODE, SLURM_TABLES, assert_same_files, copy_of
@@ -61,16 +61,23 @@ def test_each_launcher_trains_to_the_same_bits(on_cluster, serial, slurm, launch
 
 
 def test_more_ranks_than_autoencoders_train_each_together(on_cluster, serial, slurm):
-    """Data-parallel sums have another order than those of one process: float32 rounding, grown by training."""
+    """Data-parallel sums have another order than those of one process: the last bits of float32 differ.
+
+    Codes differ by 1e-7 of their size (measured), what mappers make of them by more: their first steps are large.
+    """
     study = on_cluster(tables=SLURM_TABLES.replace("ranks_per_node = 1", "ranks_per_node = 2"))
     copy_of(serial, study.study.folder, "volumes.zarr", "trials.zarr", "cache")
     study.wait_over(study.submit("train")["train"])
-    study.wait_over(study.submit("collect")["collect"])
-    found, truth = open_results(study.study), open_results(serial)
-    assert (found["status"].values == 1).all() and (found["run_id"].values == truth["run_id"].values).all()
-    for name in ("prediction", "nrmse"):
-        difference = np.abs(found[name].values - truth[name].values)
-        assert difference.max() < 0.02 * np.abs(truth[name].values).max(), (name, difference.max())
+    assert {path.name for path in study.study.runs.iterdir()} == {path.name for path in serial.runs.iterdir()}
+    assert "4 tasks, by all ranks together, on 6 ranks" in (study.study.logs / "encode.log").read_text()
+    for run in study.study.runs.iterdir():
+        found, truth = (json.loads(each.record(run.name).read_text()) for each in (study.study, serial))
+        if found["kind"] == "autoencoder":
+            assert np.allclose(found["loss"], truth["loss"], rtol=1e-6, atol=0)
+            codes, other = (read_codes(each, run.name) for each in (study.study, serial))
+            assert np.linalg.norm(codes - other) < 1e-6 * np.linalg.norm(other)
+        else:
+            assert abs(found["scores"]["nrmse"] - truth["scores"]["nrmse"]) < 0.1  # measured: 0.026
     study.assert_clean()
 
 
