@@ -18,7 +18,7 @@ exec bash -c "$*"
 
 
 def pytest_collection_modifyitems(items):
-    """Whole studies on SLURM take longer than all other tests together; until they are quicker they run when asked for."""
+    """Whole studies on SLURM take longer than all other tests; until they are quicker they run when asked for."""
     if os.environ.get("MOTORSWEEP_WHOLE_STUDIES"):
         return
     skip = pytest.mark.skip(reason="whole studies on a real SLURM: MOTORSWEEP_WHOLE_STUDIES=1 runs them")
