@@ -40,6 +40,7 @@ from slurm_on_this_machine import NODES, SlurmOnThisMachine, missing_programs
 
 PARTS = ("overhead", "startup", "scaling", "stream", "plan")
 SLEEP_S = 0.25
+STREAM_PROCESSES = 4  # on a node: what the driver can hand out shows only with many workers to take it
 POSES, PLANNED_NODES, PROCESSES = 1_000_000, 200, 16
 STUDY = """name = "scaling"
 [head]
@@ -118,7 +119,7 @@ def startup(arguments, cluster, found):
         runs[-1] += (time.monotonic() - began,)
     words = ("scheduler up, jobs sent, s", "first task done, s", "all three workers there, s", "closed, s")
     for name, seconds in zip(words, zip(*runs, strict=True), strict=True):
-        row(name, *(f"{each:.1f}" for each in seconds))
+        row(name, *(f"{each:.2f}" for each in seconds))
     return float(np.median([run[2] for run in runs]))
 
 
@@ -160,7 +161,7 @@ def stream(arguments, cluster, found):
         for count.taken in range(1, arguments.tasks + 1):
             yield count.taken
 
-    with cluster.executor(len(NODES)) as executor:
+    with cluster.executor(len(NODES), processes=STREAM_PROCESSES) as executor:
         timed(executor, abs, range(200))
         forget_peak()
         before, began = held_gb(), time.monotonic()
@@ -168,10 +169,10 @@ def stream(arguments, cluster, found):
             count.most = max(count.most, count.taken - ended + 1)
         seconds = time.monotonic() - began
         after, peak = held_gb(), peak_gb()
-    table("tasks", "seconds", "tasks a second", "in flight at most", "driver before, GB", "after", "peak")
+    table("workers", "tasks", "seconds", "tasks a second", "in flight at most", "driver before, GB", "after", "peak")
     row(
-        arguments.tasks, f"{seconds:.0f}", f"{arguments.tasks / seconds:.0f}", count.most,
-        f"{before:.2f}", f"{after:.2f}", f"{peak:.2f}",
+        STREAM_PROCESSES * len(NODES), arguments.tasks, f"{seconds:.0f}", f"{arguments.tasks / seconds:.0f}",
+        count.most, f"{before:.2f}", f"{after:.2f}", f"{peak:.2f}",
     )  # fmt: skip
     return {"rate": arguments.tasks / seconds, "kilobytes": 1e6 * (after - before) / arguments.tasks}
 
@@ -189,16 +190,16 @@ def plan(arguments, cluster, found):
     print(
         f"{POSES:,} poses at {seconds:.3g} s each on {PLANNED_NODES} nodes x {PROCESSES} processes: "
         f"{compute / 3600:.2f} h of solves, {POSES * seconds / 3600:,.0f} core-hours; start {found['startup']:.0f} s, "
-        f"first shard {first:.0f} s more; {POSES * megabytes / 1e6:.2f} TB in the store. The driver hands out at most "
-        f"{rate:.0f} tasks a second (measured with {len(NODES)} workers)."
+        f"first shard {first:.0f} s; {POSES * megabytes / 1e6:.2f} TB in the store. The driver hands out "
+        f"{rate:.0f} tasks a second on this machine, where {STREAM_PROCESSES * len(NODES)} workers share its cores."
     )
-    table("poses in a shard", "tasks", "s a task", "tasks a second asked for", "of the driver's", "files of e_norm, MB")
-    for size in (8, 16, 64, 256):
+    table("poses in a shard", "tasks", "s a task", "tasks/s asked for", "of the driver's", "all, h", "MB a shard")
+    for size in (16, 64, 256, 1024):
         tasks = POSES / size
-        wanted = tasks / compute
+        hours = (found["startup"] + first + max(compute, tasks / rate)) / 3600
         row(
-            size, f"{tasks:,.0f}", f"{size * seconds:.1f}", f"{wanted:.0f}", f"{wanted / rate:.0%}",
-            f"{size * megabytes:.0f}",
+            size, f"{tasks:,.0f}", f"{size * seconds:.1f}", f"{tasks / compute:.0f}", f"{tasks / compute / rate:.0%}",
+            f"{hours:.2f}", f"{size * megabytes:.0f}",
         )  # fmt: skip
 
 
@@ -212,10 +213,10 @@ class Cluster:
         self.folder = folder
 
     @contextlib.contextmanager
-    def executor(self, nodes, wait=True):
-        """Executor of kind "slurm" with one worker on each of so many nodes, all of them there."""
+    def executor(self, nodes, wait=True, processes=1):
+        """Executor of kind "slurm" with so many workers on each of so many nodes, all of them there."""
         # More than half of a node's memory, so that no node has two.
-        simulate = SimulateConfig(jobs=nodes, memory_gb=2.5, walltime="4:00:00")
+        simulate = SimulateConfig(jobs=nodes, processes=processes, cpus=processes, memory_gb=2.5, walltime="4:00:00")
         slurm = SlurmConfig(interface="lo", simulate=simulate)
         study = Study(self.folder / "driver")
         study.folder.mkdir(exist_ok=True)
@@ -230,14 +231,14 @@ class Cluster:
             verb="simulate",
         ) as executor:
             if wait:
-                executor.client.wait_for_workers(nodes, timeout=180)
+                executor.client.wait_for_workers(nodes * processes, timeout=180)
             yield executor
 
 
 @contextlib.contextmanager
 def a_cluster(folder):
     (folder / "slurm").mkdir()
-    with SlurmOnThisMachine(folder / "slurm") as slurm:
+    with SlurmOnThisMachine(folder / "slurm", cpus=STREAM_PROCESSES) as slurm:
         os.environ.update(
             SLURM_CONF=slurm.environment["SLURM_CONF"], PATH=slurm.environment["PATH"], OMP_NUM_THREADS="1"
         )
