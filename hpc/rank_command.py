@@ -12,7 +12,7 @@ import threading
 from contextlib import suppress
 from dataclasses import replace
 
-from ..errors import ConfigError, MotorsweepError
+from ..errors import MotorsweepError
 from .ranks import leave_mpi, ranks_of
 
 TRAINING = ("encode", "train")
@@ -117,16 +117,20 @@ def _share(ranks, study, backend, interface, lead):
     from .rank_session import RankSession, is_broken, lost_text
 
     _be_heard(ranks.rank == 0)
+    met = False
     try:
         with meet(ranks, study.ranks, backend, interface) as communicator:
+            met = True
             with RankSession(communicator, study.ranks, ranks) as session:
                 return _lead(session, lead) if session.rank == 0 else _serve(session)
     except MotorsweepError as error:
         _left_early = True
-        if ranks.rank == 1 or (ranks.rank and isinstance(error, ConfigError)):
-            _say(f"motorsweep: {error}")  # rank 0, which speaks for all, may not have come
+        if ranks.rank == 1 or (ranks.rank and not met):  # rank 0, which speaks for all, may not have come
+            _say(f"motorsweep: rank {ranks.rank}: {error}")
         raise
     except Exception as error:
+        if ranks.rank and not is_broken(error):
+            _say(f"motorsweep: rank {ranks.rank}: {type(error).__name__}: {error}")
         if not is_broken(error) or ranks.elastic:
             raise
         _left_early = True

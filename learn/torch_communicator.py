@@ -66,6 +66,8 @@ class TorchCommunicator(Communicator):
         """Leave the group."""
         if self._distributed.is_initialized():
             self._distributed.destroy_process_group()
+        # The last reference ends Gloo's threads. One that still ran when Python ends would abort the process.
+        self._group = self._on_gpus = None
 
 
 def _own_gpu() -> tuple[str, str] | None:
