@@ -18,17 +18,11 @@ from ..errors import ConfigError, MissingPackageError, MotorsweepError
 from ..sim.distributed import no_open_ports
 from .executors import count_of, limited_threads
 from .outcomes import attempt, task_name
-from .ranks import current_session, leave_mpi
-
-ON_RANKS = ("run", "simulate")
-"""Commands that use these ranks; of any other, rank 0 alone answers. Trainings alone are shared by `rank_executor`."""
+from .ranks import SIMULATING, current_session, leave_mpi, ranks_of
 
 LEFT_ALONE_SECONDS = 60.0
 """How long a rank whose task failed waits for its group to fail as well."""
 
-_SIZES = ("OMPI_COMM_WORLD_SIZE", "PMI_SIZE", "PMIX_SIZE", "MV2_COMM_WORLD_SIZE")
-_RANKS = ("OMPI_COMM_WORLD_RANK", "PMI_RANK", "PMIX_RANK", "MV2_COMM_WORLD_RANK")
-_LOCAL = ("OMPI_COMM_WORLD_LOCAL_SIZE", "MPI_LOCALNRANKS", "MV2_COMM_WORLD_LOCAL_SIZE")
 _POLL_SECONDS = 0.005
 _ORDER, _ANSWER = 1, 2  # tags
 
@@ -62,7 +56,7 @@ def memory_share(ranks_per_head=1):
     -------
     float
     """
-    return ranks_per_head / (_first_number(_LOCAL) or _world.size) if on_ranks() else 1.0
+    return ranks_per_head / (_world.local_size or _world.size) if on_ranks() else 1.0
 
 
 def check_ranks(config):
@@ -119,13 +113,13 @@ def run_command(call, arguments):
     int
         Exit code of this process.
     """
-    size, rank = _first_number(_SIZES) or 1, _first_number(_RANKS)
-    if size == 1 or arguments[:1] not in ([name] for name in ON_RANKS) or {"-h", "--help"} & set(arguments):
-        return 0 if size > 1 and rank else _alone(call)
+    ranks = ranks_of(os.environ)
+    if ranks is None or arguments[:1] not in ([name] for name in SIMULATING) or {"-h", "--help"} & set(arguments):
+        return 0 if ranks and ranks.rank else _alone(call)
     try:
-        world = _World()
+        world = _World(ranks.local_size)
     except MissingPackageError as error:
-        if not rank:
+        if not ranks.rank:
             print(f"motorsweep: {error}", file=sys.stderr)
         return 2
     return world.run(call)
@@ -137,14 +131,10 @@ def _alone(call):
     return call()
 
 
-def _first_number(names):
-    return next((int(os.environ[name]) for name in names if os.environ.get(name, "").isdecimal()), None)
-
-
 class _World:
     """The ranks of this mpirun."""
 
-    def __init__(self):
+    def __init__(self, local_size):
         try:
             with no_open_ports():
                 from mpi4py import MPI
@@ -154,7 +144,7 @@ class _World:
                 "mpi4py`, or start motorsweep without mpirun."
             ) from error
         self.comm, self.any_rank = MPI.COMM_WORLD, MPI.ANY_SOURCE
-        self.rank, self.size = self.comm.Get_rank(), self.comm.Get_size()
+        self.rank, self.size, self.local_size = self.comm.Get_rank(), self.comm.Get_size(), local_size
         self.group = self.shared = None
         self._groups = {}
         self.busy = False

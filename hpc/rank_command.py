@@ -13,10 +13,7 @@ from contextlib import suppress
 from dataclasses import replace
 
 from ..errors import MotorsweepError
-from .ranks import leave_mpi, ranks_of
-
-TRAINING = ("encode", "train")
-SIMULATING = ("run", "simulate")
+from .ranks import SIMULATING, TRAINING, leave_mpi, ranks_of
 
 _LEAVING_SECONDS = 20.0
 

@@ -17,6 +17,12 @@ LAUNCHER_VARIABLES = (
 )
 """Where none of them is set, no launcher started this process."""
 
+TRAINING = ("encode", "train")
+"""Commands that the ranks of any launcher share."""
+
+SIMULATING = ("run", "simulate")
+"""Commands that the ranks of MPI share; of any other, rank 0 alone answers."""
+
 _MPI_PREFIXES = ("OMPI_", "PMIX_", "PMI_", "MPI_LOCAL", "MV2_")
 
 # Of a launcher's variables, those that all ranks of a start share, and other starts seldom have.

@@ -1,4 +1,5 @@
 import os
+import signal
 import sys
 
 import pytest
@@ -33,8 +34,13 @@ def slurm(tmp_path_factory):
     missing = missing_programs()
     if missing:
         pytest.skip(f"a real SLURM needs {', '.join(missing)} (Debian: apt-get install slurm-wlm munge)")
-    with SlurmOnThisMachine(tmp_path_factory.mktemp("slurm")) as started:
-        yield started
+    # What ends the tests from outside must not leave the processes of SLURM's jobs behind.
+    before = signal.signal(signal.SIGTERM, lambda number, frame: pytest.exit("ended by SIGTERM", 143))
+    try:
+        with SlurmOnThisMachine(tmp_path_factory.mktemp("slurm")) as started:
+            yield started
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 @pytest.fixture(scope="session")
