@@ -18,16 +18,6 @@ exec bash -c "$*"
 """
 
 
-def pytest_collection_modifyitems(items):
-    """Whole studies on SLURM take longer than all other tests; until they are quicker they run when asked for."""
-    if os.environ.get("MOTORSWEEP_WHOLE_STUDIES"):
-        return
-    skip = pytest.mark.skip(reason="whole studies on a real SLURM: MOTORSWEEP_WHOLE_STUDIES=1 runs them")
-    for item in items:
-        if item.path.name in ("test_faults.py", "test_submitted_study.py"):
-            item.add_marker(skip)
-
-
 @pytest.fixture(scope="session")
 def slurm(tmp_path_factory):
     """A SLURM of three nodes on this machine, for the session."""
