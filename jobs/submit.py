@@ -4,7 +4,7 @@ import os
 import shlex
 import shutil
 import sys
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 
 from ..errors import ConfigError, InputError, MissingPackageError, MotorsweepError
@@ -116,7 +116,8 @@ def submit_studies(configs, only=None, dry_run=False) -> Submission:
     needed = {script_name(verb, studies) for verb in verbs} | ({"hosts.sh"} if "train" in verbs else set())
     folder = studies[0].folder
     scripts = {f"{folder}/slurm/{name}": text for name, text in texts.items() if name in needed}
-    plans = tuple(make_plan(config) for config in configs)  # also where nothing is printed: faults come before the jobs
+    # Also where nothing is printed: faults come before the jobs.
+    plans = tuple(make_plan(_on_slurm(config)) for config in configs)
     if not dry_run:
         _write(studies, scripts)
     commands, jobs, after = [], [], ""
@@ -133,6 +134,11 @@ def submit_studies(configs, only=None, dry_run=False) -> Submission:
 
 def _submitted(config):
     return SubmittedStudy(name=config.name, path=config.path, folder=str(Study(config.folder).folder), cwd=os.getcwd())
+
+
+def _on_slurm(config):
+    """The study as its jobs run it, whatever executor its file names."""
+    return replace(config, executor=replace(config.executor, kind="slurm"))
 
 
 def _check_together(configs, studies):
