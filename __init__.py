@@ -17,6 +17,7 @@ __version__ = "0.1.0"
 _HOMES = {
     "open_results": ".zarr_store.results",
     "open_volumes": ".zarr_store.volumes",
+    "open_features": ".zarr_store.features",
     "open_trials": ".zarr_store.trials",
     "open_basis": ".zarr_store.bases",
     "load_head": ".sim.head",

@@ -1,6 +1,7 @@
 """The best network and the best predictor without one, so far, from the records of runs."""
 
 from ..zarr_store.schema import BASELINES
+from .emg_names import BY_SUBJECT, CONTROLS, MEAN, NETWORKS, TRUTH, model_name
 from .predictor_names import ANY_INPUT, BASELINE_NAMES, CONNECTION_NAMES, INPUT_NAMES, LIMITS
 
 
@@ -9,6 +10,9 @@ def best_scores(records: dict, expected: dict) -> list[dict]:
 
     Scores are means over what is done of a model: repeats of the test, or the folds of the cross-validation while no
     test is done. Of models with fewer of them than others have none is taken: few folds are lucky more easily.
+
+    Of an eeg study those are its networks and the predictors beside them, over the folds of one split: the one that
+    leaves subjects out where there is one. Controls, the mean matrix and the planted truth do not count.
 
     Parameters
     ----------
@@ -24,6 +28,9 @@ def best_scores(records: dict, expected: dict) -> list[dict]:
         it is a ``network``.
     """
     wanted = expected.get("train", {})
+    matrices = [each for run_id, each in records.items() if run_id in wanted and each["kind"] in _MATRIX_KINDS]
+    if matrices:
+        return _best_matrices(matrices)
     tested, validated, others = {}, {}, {}
     for run_id, record in records.items():
         labels = record["labels"]
@@ -57,3 +64,28 @@ def _best_of(table, of):
     model = f"{key[1]}-layer {CONNECTION_NAMES.get(key[2], key[2])}" if network else BASELINE_NAMES[key[1]]
     seen = "" if not network and key[1] in ANY_INPUT else kind
     return [{"model": model, "input": seen, "nrmse": means[key], "of": of, "count": most, "network": network}]
+
+
+_MATRIX_KINDS = ("network", "predictor")
+
+
+def _best_matrices(records):
+    """Best network and best predictor of an eeg study, from its records."""
+    done = [each for each in records if each["status"] == "done"]
+    splits = dict.fromkeys(each["labels"]["split"] for each in records)
+    split = BY_SUBJECT if BY_SUBJECT in splits else next(iter(splits))
+    tables = {True: {}, False: {}}
+    for each in done:
+        labels = each["labels"]
+        if labels["split"] == split and labels["model"] not in (*CONTROLS, MEAN, TRUTH):
+            key = labels["model"], labels["optimizer"]
+            _add(tables[labels["model"] in NETWORKS], key, each["scores"].get("nrmse"))
+    found = []
+    for network, table in tables.items():
+        most = max(map(len, table.values()), default=0)
+        means = {key: sum(scores) / most for key, scores in table.items() if len(scores) == most}
+        if means:
+            key = min(means, key=means.get)
+            best = {"model": model_name(*key), "input": "", "nrmse": means[key], "of": "test", "count": most}
+            found.append(best | {"network": network})
+    return sorted(found, key=lambda each: each["nrmse"])

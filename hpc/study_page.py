@@ -5,6 +5,8 @@ import threading
 import tomllib
 from contextlib import suppress
 
+from ..zarr_store.feature_layout import FEATURES
+from ..zarr_store.shards import VOLUMES
 from ..zarr_store.study import Study
 from .best_scores import best_scores
 from .coordinator import coordinator
@@ -60,7 +62,7 @@ class StudyPage:
     def __init__(self, study):
         self.study = study if isinstance(study, Study) else Study(study)
         self._events = EventTail(self.study.events)
-        self._poses, self._runs = PoseTally(self.study), RunTally(self.study)
+        self._kind, self._poses, self._runs = "tms", PoseTally(self.study), RunTally(self.study)
         self._jobs = JobTable(self.study)
         self._begun, self._best = 0, (-1, [])
         self._named = None, self.study.folder.name
@@ -77,11 +79,12 @@ class StudyPage:
         Returns
         -------
         dict
-            ``name``; ``now``; ``state``: "not begun", "running", "stopped", "idle" or "finished"; ``sentence``: what a
-            person should know of it; ``stages``: the five, with state, failures, seconds, and pieces done a second;
-            ``stage``: the present one with its pace, or None; ``poses``: counts; ``trainings``: counts of each kind;
-            ``best``: scores; ``failures``; ``failed``: how many there are; ``jobs``; ``dask``: address
-            of Dask's dashboard, where it is on this machine; ``events``; ``last_event``: seconds since the epoch, or
+            ``name``; ``kind`` of study; ``now``; ``state``: "not begun", "running", "stopped", "idle" or "finished";
+            ``sentence``: what a person should know of it; ``stages``: the five, with state, failures, seconds, and
+            pieces done a second; ``stage``: the present one with its pace, or None; ``poses``: counts (of records in
+            a study of EEG and EMG); ``trainings``: counts of each kind; ``best``: scores; ``failures``; ``failed``:
+            how many there are; ``jobs``; ``dask``: address of Dask's dashboard, where it is on this machine;
+            ``events``; ``last_event``: seconds since the epoch, or
             None.
         """
         with self._lock:
@@ -89,6 +92,7 @@ class StudyPage:
             if self._events.stages_begun != self._begun:
                 self._begun = self._events.stages_begun
                 self._runs.recheck()
+            self._read_config()
             self._poses.update()
             self._runs.update()
             return self._assembled(now)
@@ -104,7 +108,8 @@ class StudyPage:
         dask = find_dashboard(self.study)
         failed = poses["failed"] + sum(each["failed"] for each in trainings)
         return {
-            "name": self._name(),
+            "name": self._named[1],
+            "kind": self._kind,
             "now": now,
             "state": state,
             "sentence": _sentence(state, owner, stage, steps, jobs),
@@ -126,13 +131,16 @@ class StudyPage:
             self._best = self._runs.changes, best_scores(self._runs.records, self._runs.expected)
         return self._best[1]
 
-    def _name(self):
+    def _read_config(self):
+        """Name and kind of the study, read again only when its study file is another."""
         with suppress(OSError, ValueError):
             written = os.stat(self.study.config).st_mtime_ns
             if written != self._named[0]:
-                name = tomllib.loads(self.study.config.read_text(encoding="utf-8")).get("name")
-                self._named = written, str(name or self.study.folder.name)
-        return self._named[1]
+                raw = tomllib.loads(self.study.config.read_text(encoding="utf-8"))
+                self._named = written, str(raw.get("name") or self.study.folder.name)
+                if raw.get("kind", "tms") != self._kind:
+                    self._kind = str(raw.get("kind", "tms"))
+                    self._poses = PoseTally(self.study, FEATURES if self._kind == "eeg" else VOLUMES)
 
     def _state(self, owner, stage, steps):
         if owner is not None:
@@ -152,6 +160,8 @@ class StudyPage:
     def _steps(self, stage, poses, trainings):
         """State of each stage (done, running or left), and how many of its pieces failed."""
         counts = {"simulate": poses, "encode": _sum(trainings, "autoencoder"), "train": _sum(trainings, None)}
+        if self._kind == "eeg":  # the matrices are the codes
+            counts["encode"] = poses | {"failed": 0, "done": poses["done"] + poses["failed"]}
         steps = {verb: {"state": _step(count), "failed": count["failed"]} for verb, count in counts.items()}
         for verb, path in (("collect", self.study.results), ("report", self.study.report / "index.html")):
             steps[verb] = {"state": "done" if path.exists() else "left", "failed": 0}

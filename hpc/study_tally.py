@@ -1,4 +1,4 @@
-"""How many poses and trainings are done, failed and left: counted from the stores, reading only what has changed."""
+"""How many poses, records and trainings are done, failed and left: from the stores, reading only what has changed."""
 
 import json
 import os
@@ -11,6 +11,8 @@ import numpy as np
 from ..errors import StoreError
 from ..zarr_store.datasets import open_group
 from ..zarr_store.schema import Status
+from ..zarr_store.shards import VOLUMES
+from ..zarr_store.study import locate
 
 _FAILURES_SHOWN = 20
 _KEPT = ("kind", "status", "reason", "labels", "scores")
@@ -19,14 +21,16 @@ _READ_AT_ONCE = 512  # more changed chunks than this are read faster all togethe
 
 
 class PoseTally:
-    """States of the poses of a study.
+    """States of the poses of a study, or of the records of a study of EEG and EMG.
 
-    Every shard has a file of its own for the states of its poses, replaced as a whole, so that another file under the
+    Every shard has a file of its own for the states of its rows, replaced as a whole, so that another file under the
     same name means another state. With nothing changed a look costs one call to the file system.
 
     Parameters
     ----------
     study : Study
+    of : ShardedStore
+        Volumes or features.
 
     Attributes
     ----------
@@ -41,8 +45,8 @@ class PoseTally:
     {'done': 48, 'failed': 1, 'pending': 0, 'total': 49}
     """
 
-    def __init__(self, study):
-        self._study = study
+    def __init__(self, study, of=VOLUMES):
+        self._path, self.row = locate(study, of.part), of.row
         self.forget()
 
     def forget(self):
@@ -54,21 +58,21 @@ class PoseTally:
 
     def update(self) -> None:
         """Read the states that have changed since the last look."""
-        made = _identity(self._study.volumes / "zarr.json")
+        made = _identity(self._path / "zarr.json")
         if made != self._made:
             self.forget()
         if made is None:
             return
         if self._group is None:
             with suppress(StoreError):  # half made, or of another version: other commands say so
-                self._group, self._made = open_group(self._study.volumes, "simulate"), made
+                self._group, self._made = open_group(self._path, "simulate"), made
                 self._status = np.zeros(self._group["status"].shape, np.int8)
                 self._chunk = self._group["status"].chunks[0]
         if self._group is not None:
             self._read_changed()
 
     def _read_changed(self):
-        folder = self._study.volumes / "status" / "c"
+        folder = self._path / "status" / "c"
         changed = _identity(folder)
         if changed is not None and changed == self._changed:
             return
@@ -121,9 +125,11 @@ class PoseTally:
         bad = np.flatnonzero(self._status[self._place(k)] == Status.FAILED)
         try:
             reasons = self._group["reason"][self._place(k)]
+            names = self._group["record"][self._place(k)] if self.row == "record" else None
         except Exception:
-            return [{"what": f"pose {k * self._chunk + each}", "reason": "its reason cannot be read"} for each in bad]
-        return [{"what": f"pose {k * self._chunk + each}", "reason": str(reasons[each])} for each in bad]
+            reasons, names = ["its reason cannot be read"] * self._chunk, None
+        names = range(k * self._chunk, (k + 1) * self._chunk) if names is None else names
+        return [{"what": f"{self.row} {names[each]}", "reason": str(reasons[each])} for each in bad]
 
 
 def _ranges(numbers):
@@ -287,7 +293,8 @@ class RunTally:
         return sorted(failed, key=lambda each: -each["time"])[:_FAILURES_SHOWN]
 
 
-_ORDER = ("autoencoder", "baseline", "mapper in cross-validation", "mapper on the learning curve", "mapper", "other")
+_ORDER = ("autoencoder", "baseline", "mapper in cross-validation", "mapper on the learning curve", "mapper",
+          "network", "predictor", "other")  # fmt: skip
 
 
 def _kind(name):

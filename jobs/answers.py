@@ -12,6 +12,7 @@ from ..errors import InputError, StoreError
 from ..hpc.events import format_clock
 from ..hpc.predictor_names import LIMITS
 from ..zarr_store.codes import read_codes
+from ..zarr_store.features import open_features, verify_features
 from ..zarr_store.results import open_results
 from ..zarr_store.runs import read_arrays, read_record, run_state
 from ..zarr_store.schema import Status
@@ -55,13 +56,14 @@ class StudyStatus:
         study = Study(folder)
         if not study.folder.is_dir():
             raise InputError(f"status: there is no study in {study.folder} yet; `motorsweep run STUDY.toml` makes it.")
-        parts, failures = _volumes_part(study)
+        parts, failures = _records_part(study) if study.kind == "eeg" else _volumes_part(study)
         for verb, runs in _expected(study).items():
             states = {run_id: run_state(study, run_id) for run_id in runs}
             parts[verb] = _counts(states.values())
             failures += [(verb, run_id, _reason(study, run_id)) for run_id, s in states.items() if s is Status.FAILED]
         causes = _by_cause(failures) if failed else []
-        return cls(str(study.folder), parts, causes, _best(study), noted_jobs(study), failed)
+        best = {} if study.kind == "eeg" else _best(study)
+        return cls(str(study.folder), parts, causes, best, noted_jobs(study), failed)
 
     def lines(self):
         """Lines for people."""
@@ -99,6 +101,16 @@ def _volumes_part(study):
     bad = [k for k, state in enumerate(states) if state is Status.FAILED]
     reasons = volumes["reason"].values if bad else []
     return {"simulate": _counts(states)}, [("pose", k, str(reasons[k])) for k in bad]
+
+
+def _records_part(study):
+    if not study.features.exists():
+        return {"simulate": _counts([])}, []
+    features = open_features(study)
+    states = [Status(int(value)) for value in features["status"].values]
+    bad = [k for k, state in enumerate(states) if state is Status.FAILED]
+    names, reasons = (features[name].values if bad else [] for name in ("record", "reason"))
+    return {"simulate": _counts(states)}, [("record", str(names[k]), str(reasons[k])) for k in bad]
 
 
 def _expected(study):
@@ -224,6 +236,9 @@ class Damage:
         if study.volumes.exists():
             problems += [str(problem) for problem in verify_volumes(study, repair=repair)]
             checked["poses"] = int((open_volumes(study)["status"].values == int(Status.DONE)).sum())
+        if study.features.exists():
+            problems += [str(problem) for problem in verify_features(study, repair=repair)]
+            checked["records"] = int((open_features(study)["status"].values == int(Status.DONE)).sum())
         for name, opener, path in (("trials", open_trials, study.trials), ("results", open_results, study.results)):
             if path.exists():
                 checked[name] = 1

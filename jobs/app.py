@@ -16,7 +16,8 @@ app = App(
     default_parameter=Parameter(negative=()),  # no --no-json
     help="""From TMS coil poses to muscle responses: simulate, encode, train, and see which model explains the muscles.
 
-A study is one TOML file. The same command again does only what is missing.
+A study is one TOML file. The same command again does only what is missing. A file with `kind = "eeg"` is a study from
+EEG connectivity to EMG connectivity instead, by the same commands.
 
 Example: `motorsweep run study.toml`
 

@@ -74,7 +74,7 @@ def plan(study: Path, *, json: bool = False) -> int:
 
 @app.command(group=stages, sort_key=1)
 def simulate(study: Path, *, options: Options = RunOptions()) -> int:
-    """Solve the electric field of every coil pose and keep it as labelled volumes.
+    """Solve the electric field of every coil pose (of kind "eeg": clean and connect every record), and keep it.
 
     Example: `motorsweep simulate study.toml --retry-failed`
 
@@ -89,7 +89,7 @@ def simulate(study: Path, *, options: Options = RunOptions()) -> int:
 
 @app.command(group=stages, sort_key=2)
 def encode(study: Path, *, options: Options = RunOptions()) -> int:
-    """Train the autoencoders on the volumes and keep the codes.
+    """Train the autoencoders on the volumes and keep the codes (of kind "eeg": nothing to do).
 
     Example: `motorsweep encode study.toml --executor serial`
 
@@ -104,7 +104,7 @@ def encode(study: Path, *, options: Options = RunOptions()) -> int:
 
 @app.command(group=stages, sort_key=3)
 def train(study: Path, *, options: Options = RunOptions()) -> int:
-    """Train every mapper from codes to muscle responses.
+    """Train every mapper from codes to muscle responses (of kind "eeg": every network and predictor beside it).
 
     Example: `motorsweep train study.toml --workers 2`
 

@@ -17,6 +17,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from ..errors import ConfigError
 from ..sim.tissues import ONE_NUMBER
+from .eeg_tables import PLANTED, EegTables
 from .tables import BUILTIN_COILS, BUILTIN_HEADS, StudyTables, did_you_mean
 
 
@@ -38,7 +39,18 @@ class StudyConfig(StudyTables):
     text: str
 
 
-def load_study_config(path) -> StudyConfig:
+@dataclass(frozen=True, kw_only=True)
+class EegConfig(EegTables):
+    """A study file of the kind ``"eeg"``, checked; as :class:`StudyConfig`, with :class:`.eeg_tables.EegTables`."""
+
+    path: str
+    text: str
+
+
+_CONFIGS = {StudyTables: StudyConfig, EegTables: EegConfig}
+
+
+def load_study_config(path) -> StudyConfig | EegConfig:
     """Read and check a study file.
 
     Parameters
@@ -48,7 +60,7 @@ def load_study_config(path) -> StudyConfig:
 
     Returns
     -------
-    StudyConfig
+    StudyConfig, or EegConfig where its ``kind`` is ``"eeg"``
 
     Raises
     ------
@@ -68,11 +80,11 @@ def load_study_config(path) -> StudyConfig:
         tables = _with_paths(tables, path.resolve().parent)
     except ConfigError as error:
         raise ConfigError(f"{path.name}: {error}") from None
-    values = {each.name: getattr(tables, each.name) for each in fields(StudyTables)}
-    return StudyConfig(**values, path=str(path.resolve()), text=text)
+    values = {each.name: getattr(tables, each.name) for each in fields(tables)}
+    return _CONFIGS[type(tables)](**values, path=str(path.resolve()), text=text)
 
 
-def parse_study(text: str, name: str = "study.toml") -> StudyTables:
+def parse_study(text: str, name: str = "study.toml") -> StudyTables | EegTables:
     r"""Check the text of a study file; its paths are left as they are.
 
     Parameters
@@ -98,15 +110,16 @@ def parse_study(text: str, name: str = "study.toml") -> StudyTables:
         raw = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
         raise ConfigError(f"{name}: this is not TOML: {error}") from None
+    root = EegTables if raw.get("kind") == "eeg" else StudyTables
     # By way of JSON, as pydantic in strict mode takes lists for tuples only there. Dates become text, and are refused.
     try:
-        return TypeAdapter(StudyTables).validate_json(json.dumps(raw, default=str))
+        return TypeAdapter(root).validate_json(json.dumps(raw, default=str))
     except ValidationError as error:
         faults = error.errors(include_url=False)
         places = [fault["loc"] for fault in faults]
         # A list with a bad item is also "too short" for pydantic: the item says it all.
         told = [f for f in faults if not any(f["loc"] == place[: len(f["loc"])] != place for place in places)]
-        raise ConfigError("\n".join(f"{name}: {_printable(_sentence(fault))}" for fault in told)) from None
+        raise ConfigError("\n".join(f"{name}: {_printable(_sentence(fault, root))}" for fault in told)) from None
 
 
 def to_plain(section) -> Any:
@@ -134,7 +147,7 @@ def _read(path):
 # ---- sentences ------------------------------------------------------------------------------------------------------
 
 
-def _sentence(fault):
+def _sentence(fault, root):
     """Turn one of pydantic's findings into a sentence that a person can act on."""
     place, kind = fault["loc"], fault["type"]
     if kind == "value_error":
@@ -142,7 +155,9 @@ def _sentence(fault):
     table, key = _split(place)
     where = f"{_table_of(table)}{key}"
     if kind == "unexpected_keyword_argument":
-        valid = _keys_of(table)
+        valid = _keys_of(root, table)
+        if not table and (other := _kind_with(place[-1])):
+            return f'{_table_of(place)}is of studies of the kind "{other}"; for one, set kind = "{other}" at the top'
         if isinstance(fault["input"], dict):
             return (
                 f"[{'.'.join(place)}] is not a table{did_you_mean(place[-1], valid) or ';'} valid: {', '.join(valid)}"
@@ -211,10 +226,14 @@ def _shown(value):
     return text if len(text) <= 60 else text[:57] + "..."
 
 
+def _kind_with(key):
+    """Return the kind of study that knows a top key, "" for none; only asked of keys that the study's own has not."""
+    return next((kind.kind for kind in _CONFIGS if key in _keys_of(kind, ())), "")
+
+
 @cache
-def _keys_of(table):
-    """Return the valid keys of a table, by its path."""
-    kind = StudyTables
+def _keys_of(kind, table):
+    """Return the valid keys of a table of a study of some kind, by its path."""
     for name in table:
         kind = next(each.type for each in fields(kind) if each.name == name)
     return tuple(each.name for each in fields(kind)) if is_dataclass(kind) else ()
@@ -223,9 +242,8 @@ def _keys_of(table):
 # ---- paths ----------------------------------------------------------------------------------------------------------
 
 
-def _with_paths(tables, home):
-    """Make every path of the study absolute; the study's own folder starts beside the current directory."""
-    sources = (
+_PATHS = {
+    StudyTables: (
         ("head", "source", BUILTIN_HEADS),
         ("coil", "source", BUILTIN_COILS),
         ("poses", "file", ()),
@@ -233,9 +251,15 @@ def _with_paths(tables, home):
         ("solver", "bases", ()),
         ("solver", "basis", ()),
         ("responses", "file", ()),
-    )
+    ),
+    EegTables: (("records", "source", (PLANTED,)),),
+}
+
+
+def _with_paths(tables, home):
+    """Make every path of the study absolute; the study's own folder starts beside the current directory."""
     changed = {}
-    for table, key, builtin in sources:
+    for table, key, builtin in _PATHS[type(tables)]:
         held = changed.get(table, getattr(tables, table))
         value = getattr(held, key)
         if value and value not in builtin:

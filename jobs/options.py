@@ -80,6 +80,8 @@ class StageResult:
         Wall time.
     note : str
         Something worth saying, such as the path of the report.
+    nothing : str
+        Why the stage has nothing to do, where it never has.
     table : tuple of str
         Lines that are printed under it, such as the scores.
     """
@@ -91,6 +93,7 @@ class StageResult:
     failed: int = 0
     seconds: float = 0.0
     note: str = ""
+    nothing: str = ""
     table: tuple[str, ...] = ()
 
     def line(self) -> str:
@@ -104,7 +107,9 @@ class StageResult:
         'simulate  nothing to do: all 49 poses are done already'
         """
         unit = f" {self.unit}" if self.unit else ""
-        if self.skipped and not (self.done or self.failed):
+        if self.nothing:
+            text = f"nothing to do: {self.nothing}"
+        elif self.skipped and not (self.done or self.failed):
             what = "it is" if self.skipped == 1 else f"all {self.skipped}{unit} are"
             text = f"nothing to do: {what} done already"
         else:

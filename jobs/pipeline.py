@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from ..errors import InputError
 from ..hpc.rank_command import on_all_ranks
 from ..zarr_store.study import Study
 from .answers import Damage, Shown, StudyStatus
@@ -13,11 +14,11 @@ def plan(config):
 
     Parameters
     ----------
-    config : StudyConfig
+    config : StudyConfig or EegConfig
 
     Returns
     -------
-    Plan
+    Plan or EegPlan
     """
     from .plan import make_plan  # with torch: the questions must not wait for it
 
@@ -25,11 +26,11 @@ def plan(config):
 
 
 def simulate(config, options=RunOptions()) -> StageResult:
-    """Solve the E-field of every pose that is not done; then make the trials.
+    """Solve the E-field of every pose that is not done, then make the trials; or clean and connect every record.
 
     Parameters
     ----------
-    config : StudyConfig
+    config : StudyConfig or EegConfig
     options : RunOptions
 
     Returns
@@ -121,6 +122,7 @@ def show_pose(study, pose, out=None, picture=True):
     -------
     PoseFacts
     """
+    _need_poses(study, "show")
     from .pose_facts import show_pose
 
     return show_pose(study, pose, out=out, picture=picture)
@@ -128,6 +130,7 @@ def show_pose(study, pose, out=None, picture=True):
 
 def export(study, kind, **choices):
     """Write fields of a study for other programs; see `export_study`."""
+    _need_poses(study, "export")
     from .export import export_study
 
     return export_study(study, kind, **choices)
@@ -139,9 +142,29 @@ def verify(study_folder, repair=False) -> Damage:
 
 
 def _coordinator(config, options):
+    if config.kind == "eeg":
+        from .eeg_stages import EegCoordinator
+
+        return EegCoordinator(config, options)
     from .stages import Coordinator
 
     return Coordinator(config, options)
+
+
+def _need_poses(study, verb):
+    """Refuse to show or export coil poses of a study that has none."""
+    study = Path(study)
+    if study.is_dir():
+        kind = Study(study).kind
+    else:
+        from .config import load_study_config
+
+        kind = load_study_config(study).kind
+    if kind == "eeg":
+        raise InputError(
+            f"{verb}: {study} is a study of EEG and EMG, which has records and no coil poses; "
+            "`motorsweep.open_features(FOLDER)` gives their matrices, `motorsweep report` shows them."
+        )
 
 
 def _one(config, options, verb):

@@ -77,12 +77,12 @@ class Plan:
             counts = f"{stage.done} done, {stage.pending} pending" + (
                 f", {stage.failed} failed" if stage.failed else ""
             )
-            cost = f"about {_hours(stage.core_hours)} ({stage.basis})" if stage.pending else "nothing to do"
+            cost = f"about {hours_text(stage.core_hours)} ({stage.basis})" if stage.pending else "nothing to do"
             total = stage.done + stage.pending + stage.failed
             lines.append(f"{stage.verb:<9} {total} {stage.unit}: {counts}")
-            lines.append(f"          {cost}, {_bytes(stage.gigabytes)} in all" + self._shards(stage))
+            lines.append(f"          {cost}, {bytes_text(stage.gigabytes)} in all" + self._shards(stage))
         hours = sum(stage.core_hours for stage in self.stages)
-        lines.append(f"cost      {_hours(hours)} left for {self.trials} trials; {self.workers}")
+        lines.append(f"cost      {hours_text(hours)} left for {self.trials} trials; {self.workers}")
         pending = sum(stage.pending for stage in self.stages)
         lines.append("next      " + (f"motorsweep run {self.path}" if pending else "nothing is left to do"))
         return lines
@@ -95,11 +95,13 @@ class Plan:
         return asdict(self)
 
 
-def _hours(hours):
+def hours_text(hours):
+    """Write core-hours, as minutes where there is less than one."""
     return f"{hours * 60:.1f} core-minutes" if hours < 1 else f"{hours:.1f} core-hours"
 
 
-def _bytes(gigabytes):
+def bytes_text(gigabytes):
+    """Write a size, as MB where it is less than a GB."""
     return f"{gigabytes * 1e3:.0f} MB" if gigabytes < 1 else f"{gigabytes:.1f} GB"
 
 
@@ -108,11 +110,11 @@ def make_plan(config):
 
     Parameters
     ----------
-    config : StudyConfig
+    config : StudyConfig or EegConfig
 
     Returns
     -------
-    Plan
+    Plan, or EegPlan of a study of EEG and EMG
 
     Raises
     ------
@@ -125,6 +127,10 @@ def make_plan(config):
     --------
     >>> print("\n".join(make_plan(config).lines()))                               # doctest: +SKIP
     """
+    if config.kind == "eeg":
+        from .eeg_plan import make_eeg_plan
+
+        return make_eeg_plan(config)
     study, spec = Study(config.folder), volumes_spec(config)
     begun = check_same_volumes(study, spec)
     solver = plan_solver(study, config)
@@ -145,12 +151,13 @@ def make_plan(config):
         ),
         shards=shards,
         trials=trials,
-        workers=_workers(config),
+        workers=workers_text(config),
         solver=solver,
     )
 
 
-def _workers(config):
+def workers_text(config):
+    """Write on what a study runs."""
     executor, simulate = config.executor, config.slurm.simulate
     if executor.kind == "slurm":
         return f"executor slurm, worker jobs {simulate.jobs}, workers in each {simulate.processes}"

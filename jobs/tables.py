@@ -42,6 +42,12 @@ def _known(key, name, valid):
         )
 
 
+def check_name(name):
+    """Refuse a study's name that could not name a folder."""
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", name):
+        raise ValueError(f"name is {name!r}; it must be letters, digits, '.', '_' and '-', as it names a folder")
+
+
 def did_you_mean(word: str, valid) -> str:
     """Return ``; did you mean kind?`` for the nearest valid word, or nothing where none is near."""
     near = difflib.get_close_matches(word, list(valid), n=1, cutoff=0.5)
@@ -217,12 +223,10 @@ class StudyTables(Table):
     validation: ValidationTable = field(default_factory=ValidationTable)
     executor: ExecutorConfig = field(default_factory=ExecutorConfig)
     slurm: SlurmConfig = field(default_factory=SlurmConfig)
+    kind: Literal["tms", "eeg"] = "tms"  # which tables there are; those of "eeg" stand in .eeg_tables
 
     def __post_init__(self):
-        if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", self.name):
-            raise ValueError(
-                f"name is {self.name!r}; it must be letters, digits, '.', '_' and '-', as it names a folder"
-            )
+        check_name(self.name)
         trials, intensities = self.stimulation.trials, self.stimulation.intensities_percent_rmt
         if not self.responses.file and len(trials) != len(intensities):
             raise ValueError(

@@ -170,7 +170,9 @@ def open_results(study) -> xr.Dataset:
     -------
     xarray.Dataset
         Scores ``(input, depth, connection, repeat)``, predictions, baselines, and the cross-validation where there
-        was one; ``status`` tells done from failed and pending. Each variable says its unit, name and formula.
+        was one; ``status`` tells done from failed and pending. Of a study of EEG and EMG: scores ``(model, optimizer,
+        split, fold, part)``, skill over the mean matrix and predictions, as in `emg_result_variables`. Each variable
+        says its unit, name and formula.
 
     Raises
     ------

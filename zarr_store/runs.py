@@ -12,7 +12,7 @@ from .ids import content_id, plain
 from .schema import Status
 from .study import Study, checked_run_id
 
-KINDS = ("autoencoder", "mapper", "baseline")
+KINDS = ("autoencoder", "mapper", "baseline", "network", "predictor")
 
 
 def write_run(study, run_id: str, record: dict, arrays: dict | None = None) -> None:

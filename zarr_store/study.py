@@ -5,6 +5,7 @@ import json
 import os
 import re
 import socket
+import tomllib
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -47,6 +48,19 @@ class Study:
     def volumes(self) -> Path:
         """``volumes.zarr``: one field volume per coil pose."""
         return self.folder / "volumes.zarr"
+
+    @property
+    def features(self) -> Path:
+        """``features.zarr``: connectivity of each record, in a study of EEG and EMG."""
+        return self.folder / "features.zarr"
+
+    @property
+    def kind(self) -> str:
+        """Kind of the study by its own copy of the study file, ``"tms"`` where that does not say."""
+        try:
+            return str(tomllib.loads(self.config.read_text(encoding="utf-8-sig")).get("kind", "tms"))
+        except (OSError, ValueError):
+            return "eeg" if self.features.exists() else "tms"
 
     @property
     def trials(self) -> Path:
@@ -226,7 +240,7 @@ def locate(study_or_path, part: str) -> Path:
     ----------
     study_or_path : Study or path-like
     part : str
-        Name of the Study attribute: ``"volumes"``, ``"trials"``, ``"codes"`` or ``"results"``.
+        Name of the Study attribute: ``"volumes"``, ``"features"``, ``"trials"``, ``"codes"`` or ``"results"``.
 
     Examples
     --------

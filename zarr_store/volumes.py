@@ -11,7 +11,15 @@ from ..errors import GridMismatchError, InputError, StoreError
 from .atomic import disk_errors
 from .datasets import open_dataset, open_group
 from .schema import Method, Status
-from .shards import Problem, pending_shards, read_status, replace_shard, reset_volumes, verify_volumes
+from .shards import (
+    Problem,
+    check_whole_shard,
+    pending_shards,
+    read_status,
+    replace_shard,
+    reset_volumes,
+    verify_volumes,
+)
 from .study import locate
 from .volume_layout import COMPRESSIONS, DIDT_A_PER_S, FIELDS, PER_POSE, create_volumes
 
@@ -69,7 +77,7 @@ def write_shard(
     group = open_group(path, "simulate", mode="r+")
     status = np.array([Status(state) for state in status], dtype=np.int8)
     what = f"writing the poses {start}:{start + len(status)} to {path}"
-    _check_whole(what, group["status"], start, len(status))
+    check_whole_shard(what, group["status"], start, len(status))
     reason = [""] * len(status) if reason is None else [str(text) for text in reason]
     rows = {"iterations": iterations, "residual": residual, "seconds": seconds, "error_estimate": error_estimate}
     rows["method"] = None if method is None else [int(Method(each)) for each in method]
@@ -84,16 +92,6 @@ def write_shard(
         for name, values in rows.items():
             replace_shard(group[name], place, np.asarray(values, dtype=group[name].dtype))
         replace_shard(group["status"], place, status)  # last: who reads DONE can trust the volume
-
-
-def _check_whole(what, array, start, count):
-    shard, total = array.chunks[0], array.shape[0]
-    if start < 0 or start % shard or count != min(shard, total - start):
-        raise StoreError(
-            f"{what}: this is not one whole shard of {shard} poses out of {total}. A shard is one file and is "
-            "rewritten in full, so two tasks that write parts of it lose each other's volumes. Take the ranges from "
-            "pending_shards, or gather the poses of a shard in one task"
-        )
 
 
 def _check_rows(what, group, rows, fields, status):

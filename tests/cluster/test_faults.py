@@ -91,7 +91,7 @@ def assert_solved(study, undisturbed, killed_drivers=0):
 
 def assert_trained(study, undisturbed):
     study.assert_same_records(undisturbed)
-    study.wait_over(study.submit("collect")["collect"])
+    study.command("collect", study.file.name)
     assert_same_files(study.study.results, undisturbed.results)
     study.assert_clean()
 

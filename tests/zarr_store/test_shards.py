@@ -94,7 +94,7 @@ def test_a_damaged_shard_is_found_reset_and_written_again(study, small, number, 
     damage(shard_file(study, "e_norm", number))
     problems = verify_volumes(study)
     poses = list(range(small.POSES))[number * 4 : number * 4 + 4]
-    assert {problem.pose for problem in problems} <= set(poses)
+    assert {problem.number for problem in problems} <= set(poses)
     assert len(problems) == (len(poses) if all_poses else 1)
     assert found in str(problems[0])
     assert pending_shards(study) == []  # looking changes nothing
@@ -112,7 +112,7 @@ def test_a_torn_file_beside_the_volumes_is_found_too(study, small, name):
     told = {"seconds": [1.0, 2.0, 3.0, 4.0], "reason": ["", "", "", "later"]}
     write_shard(study, 0, fields, [1, 1, 1, 0], **told)
     shard_file(study, name, 0).write_bytes(b"torn")
-    assert {problem.pose for problem in verify_volumes(study, repair=True)} >= {0, 1, 2}
+    assert {problem.number for problem in verify_volumes(study, repair=True)} >= {0, 1, 2}
     assert pending_shards(study)[0] == (0, 4)
     write_shard(study, 0, fields, [1] * 4, **told)
     assert verify_volumes(study) == []

@@ -1,0 +1,242 @@
+"""What the features of a study of EEG and EMG depend on: the one place that says what is hashed.
+
+As :mod:`.identity`, whose habits hold: a spec holds all that can change the numbers, and nothing else. Files count by
+content. Their hashes are kept in the study's cache, by size and time of change, as recordings are large.
+"""
+
+import json
+import os
+from contextlib import suppress
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+
+from ..errors import StoreError
+from ..learn.connectivity_record import ConnectivityConfig
+from ..sim.cleaning import ArtefactRules, CleaningConfig
+from ..sim.planted_population import PlantedConfig
+from ..sim.planted_recordings import planted_names
+from ..sim.recording_sources import RecordingSource, find_recordings
+from ..zarr_store.atomic import atomic_write_text
+from ..zarr_store.feature_layout import differing_keys
+from ..zarr_store.features import open_features, read_feature_status
+from ..zarr_store.ids import NUMERICS_VERSION, content_id, plain
+from ..zarr_store.schema import Status
+from .identity import file_hash
+
+_CHANGES_SHOWN = 6
+_FILES = ("eeg", "emg", "eeg_table", "emg_table", "event_table")
+_NOT_READING = ("source", "eeg", "emg", "events", "record_s", "rate_hz", "records_per_task", "planted")
+
+
+@dataclass(frozen=True, kw_only=True)
+class StudyRecords:
+    """The records of a study.
+
+    Attributes
+    ----------
+    table : tuple of (name, subject, condition)
+    sources : tuple of RecordingSource
+        Empty for planted ones.
+    spec : dict
+        Of the features that are made of them; its content hash is their id.
+    """
+
+    table: tuple
+    sources: tuple
+    spec: dict
+
+
+def study_records(study, config) -> StudyRecords:
+    """Find the records of a study, and what their features depend on.
+
+    Parameters
+    ----------
+    study : Study
+        In whose cache hashes of files are kept.
+    config : EegConfig
+
+    Returns
+    -------
+    StudyRecords
+
+    Raises
+    ------
+    InputError
+        Where there are none.
+    """
+    spec = {
+        "kind": "features",
+        "numerics": NUMERICS_VERSION,
+        "cleaning": plain(cleaning_config(config)),
+        "eeg": plain(eeg_connectivity(config)) | {"rate_hz": config.connectivity.rate_hz},
+        "emg": plain(emg_connectivity(config)) | {"rate_hz": config.connectivity.emg.rate_hz},
+    }
+    planted = planted_config(config)
+    if planted is not None:
+        spec |= {"planted": plain(planted), "seed": config.seed}
+        return StudyRecords(table=tuple(planted_names(planted)), sources=(), spec=spec)
+    sources, hashes = _sources(study, config)
+    records = {source.name: _source_spec(source, hashes) for source in sources}
+    spec |= {"rate_hz": config.records.rate_hz, "records": records}
+    table = tuple((source.name, source.subject, source.condition) for source in sources)
+    return StudyRecords(table=table, sources=tuple(sources), spec=spec)
+
+
+def check_same_features(study, config) -> bool:
+    """Refuse to go on in a folder whose features were made from other records or settings; says which.
+
+    A store of other settings without a record that is done is not refused: nothing is lost when it is made anew.
+
+    Parameters
+    ----------
+    study : Study
+    config : EegConfig
+
+    Returns
+    -------
+    bool
+        Whether a store of these records and settings is there.
+
+    Raises
+    ------
+    StoreError
+        Where records were done with other settings.
+    """
+    if not study.features.exists():
+        return False
+    spec, held = study_records(study, config).spec, open_features(study).attrs
+    if held.get("features_id") == content_id(spec):
+        return True
+    if not (read_feature_status(study) == int(Status.DONE)).any():
+        return False
+    told = differing_keys(held.get("config", {}), plain(spec))
+    more = f"; and {len(told) - _CHANGES_SHOWN} more" if len(told) > _CHANGES_SHOWN else ""
+    raise StoreError(
+        f"simulating into {study.features}: it was made with other records or settings "
+        f"({'; '.join(told[:_CHANGES_SHOWN])}{more}); matrices of two kinds in one store could not be told apart. Give "
+        "the study another name or folder, or move the old folder away."
+    )
+
+
+# ---- from the tables to what the numerics take -----------------------------------------------------------------------
+
+
+def planted_config(config):
+    """Give the records that the study plants, None where it reads its own.
+
+    Parameters
+    ----------
+    config : EegConfig
+
+    Returns
+    -------
+    PlantedConfig or None
+    """
+    return PlantedConfig(**vars(config.records.planted)) if config.records.is_planted else None
+
+
+def cleaning_config(config) -> CleaningConfig:
+    """How the study's records are cleaned; the study's seed is that of the components' start."""
+    rules = ArtefactRules(**vars(config.cleaning.rules))
+    return CleaningConfig(**vars(config.cleaning) | {"rules": rules, "seed": config.seed})
+
+
+def eeg_connectivity(config) -> ConnectivityConfig:
+    """What is computed of the EEG."""
+    table = {key: value for key, value in vars(config.connectivity).items() if key not in ("emg", "rate_hz")}
+    return ConnectivityConfig(
+        **table | {"bands_hz": tuple((name, *edges) for name, edges in table["bands_hz"].items())}
+    )
+
+
+def emg_connectivity(config) -> ConnectivityConfig:
+    """What is computed of the EMG: Granger causality."""
+    table = {key: value for key, value in vars(config.connectivity.emg).items() if key != "rate_hz"}
+    return ConnectivityConfig(measures=("granger",), **table)
+
+
+# ---- records from files ----------------------------------------------------------------------------------------------
+
+
+def _sources(study, config):
+    """Sources of the records, and the hashes of their files.
+
+    Recordings that are cut into parts must be read for it, so the parts are kept in the cache until a file is another.
+    """
+    records = config.records
+    reading = {key: value for key, value in vars(records).items() if key not in _NOT_READING}
+    whole = find_recordings(records.source, eeg=records.eeg, emg=records.emg, **reading)
+    hashes = _file_hashes(study, sorted({path for source in whole for path in files_of(source)}))
+    if not (records.events or records.record_s):
+        return whole, hashes
+    key = content_id([plain(_source_spec(source, hashes)) | {"name": source.name} for source in whole]
+                     + [list(records.events), records.record_s])  # fmt: skip
+    kept = study.cache / f"records-{key}.json"
+    with suppress(OSError, ValueError, TypeError):
+        return [_source_of(each) for each in json.loads(kept.read_text(encoding="utf-8"))], hashes
+    cut = find_recordings(
+        records.source, eeg=records.eeg, emg=records.emg, events=records.events, record_s=records.record_s, **reading
+    )
+    atomic_write_text(kept, json.dumps([asdict(source) for source in cut], indent=1))
+    return cut, hashes
+
+
+def _source_of(values):
+    lists = {key: tuple(value) for key, value in values.items() if isinstance(value, list)}
+    return RecordingSource(**values | lists)
+
+
+def files_of(source) -> list[str]:
+    """List the files that hold a record: those that its source names, and those that belong to these by format.
+
+    Parameters
+    ----------
+    source : RecordingSource
+
+    Returns
+    -------
+    list of str
+    """
+    named = [getattr(source, key) for key in _FILES if getattr(source, key)]
+    beside = []
+    for name in named:
+        path = Path(name)
+        if path.suffix.lower() == ".vhdr":  # BrainVision: data and marks, as a rule of the header's name
+            beside += [str(path.with_suffix(end)) for end in (".eeg", ".dat", ".vmrk")]
+        elif path.suffix.lower() == ".set":
+            beside.append(str(path.with_suffix(".fdt")))
+    return named + [name for name in beside if os.path.exists(name)]
+
+
+def _source_spec(source, hashes):
+    """What of a source can change the numbers: its files by content, and each option that is not the default."""
+    options = {}
+    for each in fields(source):
+        value = getattr(source, each.name)
+        if each.name not in (*_FILES, "name") and value != each.default:
+            options[each.name] = plain(value)
+    return options | {"files": [hashes[path] for path in files_of(source)]}
+
+
+def _file_hashes(study, paths):
+    """Content hash of each file; kept in the cache, and taken anew only where size or time of change is another."""
+    kept = study.cache / "file-hashes.json"
+    known = {}
+    with suppress(OSError, ValueError):
+        known = json.loads(kept.read_text(encoding="utf-8"))
+    hashes = {}
+    for path in paths:
+        state = _state_of(path)
+        held = known.get(path)
+        hashes[path] = [*state, held[2]] if held and held[:2] == state and all(state) else [*state, file_hash(path)]
+    if any(known.get(path) != each for path, each in hashes.items()):
+        atomic_write_text(kept, json.dumps(known | hashes, indent=1, sort_keys=True))
+    return {path: each[2] for path, each in hashes.items()}
+
+
+def _state_of(path):
+    try:
+        found = os.stat(path)
+    except OSError:
+        return [0, 0]  # `file_hash` says what is wrong with it
+    return [found.st_size, found.st_mtime_ns]

@@ -1,0 +1,157 @@
+"""What a study's features are made of: its records, its channels, and the making of their store."""
+
+import os
+import shutil
+import tempfile
+from pathlib import Path
+
+from ..errors import InputError
+from ..sim.planted_recordings import planted_recording
+from ..sim.recording_files import read_recording
+from ..zarr_store.atomic import disk_errors
+from ..zarr_store.features import FeatureAxes, create_features, open_features
+from ..zarr_store.ids import content_id
+from .channel_sets import study_channels
+from .connect_records import RecordSettings, RecordsTask
+from .eeg_identity import (
+    cleaning_config,
+    eeg_connectivity,
+    emg_connectivity,
+    planted_config,
+    study_records,
+)
+from .executors import GIB
+
+_LEAST_GB, _COPIES = 0.6, 16  # Python with scipy and MNE; copies of a record that cleaning and measures hold at once
+
+
+def prepare_features(study, config, same):
+    """Make the feature store if it is not there: its records, channels, measures and bands.
+
+    A store that was made with other settings and has no record done yet is replaced, so only the study's coordinator
+    may call it.
+
+    Parameters
+    ----------
+    study : Study
+    config : EegConfig
+    same : bool
+        Whether a store of these settings is there, as `check_same_features` tells.
+
+    Raises
+    ------
+    InputError
+        If no record can be found or read.
+    """
+    if same:
+        return
+    records = study_records(study, config)
+    rate_hz, eeg_names, emg_names = _first_channels(config, records)
+    axes = FeatureAxes(
+        records=records.table,
+        measures=config.connectivity.measures,
+        bands={name: tuple(edges) for name, edges in config.connectivity.bands_hz.items()},
+        eeg_names=eeg_names,
+        emg_names=emg_names,
+        expected=config.records.is_planted,
+    )
+    _remove_features(study)
+    create_features(
+        study,
+        axes,
+        shard=config.records.records_per_task,
+        attrs={"features_id": content_id(records.spec), "config": records.spec, "rate_hz": rate_hz},
+        notes={"source": config.records.source},
+    )
+
+
+def _first_channels(config, records):
+    """Rate and channels of the first record that can be read: (Hz, EEG names, EMG names)."""
+    planted = planted_config(config)
+    if planted is not None:
+        first = planted_recording(planted, config.seed, 0).recording
+        return first.rate_hz, *study_channels(first)
+    failures = []
+    for source in records.sources:
+        try:
+            first = read_recording(source, config.records.rate_hz)
+            return first.rate_hz, *study_channels(first)
+        except InputError as error:
+            failures.append(error)
+    raise InputError(
+        f"planning the study's channels: none of the {len(failures)} records of {config.records.source} can be used. "
+        f"The first says: {failures[0]}"
+    )
+
+
+def _remove_features(study):
+    """Take away a store without a record done; at once, so that a kill leaves no half of it."""
+    if not study.features.exists():
+        return
+    with disk_errors("replacing features of other settings", study.features):
+        study.making.mkdir(parents=True, exist_ok=True)
+        aside = Path(tempfile.mkdtemp(dir=study.making))
+        os.rename(study.features, aside / study.features.name)
+    shutil.rmtree(aside, ignore_errors=True)
+
+
+def record_tasks(study, config, shards):
+    """Tasks for shards of records.
+
+    Parameters
+    ----------
+    study : Study
+    config : EegConfig
+    shards : sequence of (start, stop)
+
+    Returns
+    -------
+    list of RecordsTask
+    """
+    features = open_features(study)
+    names = [str(name) for name in features["record"].values]
+    sources = () if config.records.is_planted else study_records(study, config).sources
+    settings = RecordSettings(
+        seed=config.seed,
+        planted=planted_config(config),
+        rate_hz=float(features.attrs["rate_hz"]),
+        cleaning=cleaning_config(config),
+        eeg=eeg_connectivity(config),
+        emg=emg_connectivity(config),
+        eeg_rate_hz=config.connectivity.rate_hz,
+        emg_rate_hz=config.connectivity.emg.rate_hz,
+    )
+    common = {
+        "study": str(study.folder),
+        "settings": settings,
+        "eeg_names": tuple(map(str, features["eeg_i"].values)),
+        "emg_names": tuple(map(str, features["emg_i"].values)),
+    }
+    return [
+        RecordsTask(
+            start=start, stop=stop, names=tuple(names[start:stop]), sources=tuple(sources[start:stop]), **common
+        )
+        for start, stop in shards
+    ]
+
+
+def memory_per_worker_gb(study, config):
+    """Memory that one worker needs, GB: several copies of the largest record, in float64.
+
+    Parameters
+    ----------
+    study : Study
+    config : EegConfig
+
+    Returns
+    -------
+    float
+    """
+    if config.records.is_planted:
+        planted = planted_config(config)
+        values = planted.seconds * planted.rate_hz * (planted.n_eeg + planted.n_emg)
+    else:
+        # A text holds a value in eight bytes or more, a binary file in two or more.
+        sources = study_records(study, config).sources
+        values = max(sum(os.path.getsize(path) for path in (each.eeg, each.emg) if path) / 2 for each in sources)
+    return _LEAST_GB + _COPIES * 8 * values / GIB

@@ -1,0 +1,100 @@
+"""The stages of a study of EEG and EMG: records to connectivity, connectivity to networks and predictors."""
+
+import time
+from dataclasses import replace
+
+from ..errors import StoreError
+from ..hpc.channel_sets import faulty_channels
+from ..hpc.connect_records import connect_shard, write_failed_records
+from ..hpc.eeg_identity import check_same_features
+from ..hpc.prepare_records import memory_per_worker_gb, prepare_features, record_tasks
+from ..zarr_store.features import open_features, pending_feature_shards, read_feature_status
+from ..zarr_store.schema import Status
+from .options import StageResult
+from .stage_runner import StageRunner
+
+
+class EegCoordinator(StageRunner):
+    """Runs the stages of one study of EEG and EMG; holds the study's lock while it is used in a ``with`` block.
+
+    Parameters
+    ----------
+    config : EegConfig
+    options : RunOptions
+
+    Examples
+    --------
+    >>> with EegCoordinator(config, RunOptions()) as coordinator:                 # doctest: +SKIP
+    ...     print(coordinator.simulate().line())
+    """
+
+    def _check_same(self):
+        self._same = check_same_features(self.study, self.config)
+
+    def simulate(self):
+        """Read, clean and connect the records that are not done."""
+        began = time.monotonic()
+        prepare_features(self.study, self.config, self._same)
+        self._same = True
+        before = int((read_feature_status(self.study) == int(Status.DONE)).sum())
+        tasks = record_tasks(self.study, self.config, pending_feature_shards(self.study, self.options.retry_failed))
+        memory = memory_per_worker_gb(self.study, self.config) if tasks else 0
+        self._farm("simulate", connect_shard, tasks, "records", memory, _note_shard)
+        status = read_feature_status(self.study)
+        done, failed = (int((status == int(state)).sum()) for state in (Status.DONE, Status.FAILED))
+        if done + failed < len(status):
+            raise StoreError(
+                f"simulating: {len(status) - done - failed} of {len(status)} records are neither done nor failed after "
+                "the stage, so their tasks were lost; logs/simulate.log tells why. The same command does them again."
+            )
+        seconds = time.monotonic() - began
+        return StageResult(
+            verb="simulate",
+            unit="records",
+            done=done - before,
+            skipped=before,
+            failed=failed,
+            seconds=seconds,
+            note=self._advice(status == int(Status.FAILED)) if failed else "",
+        )
+
+    def _advice(self, failed):
+        """Which channels to leave out of the study, where records failed that have faulty ones."""
+        counts = faulty_channels(map(str, open_features(self.study)["notes"].values[failed]))
+        if not counts:
+            return ""
+        names = ", ".join(f'"{name}"' for name in counts)
+        return f"records that failed have faulty channels; without them: [records] drop_channels = [{names}]"
+
+    def encode(self):
+        """Nothing: the connectivity matrices are the codes."""
+        return StageResult(verb="encode", nothing="the connectivity matrices are the codes")
+
+    def train(self):
+        """Train the networks that are not done, and fit the predictors beside them."""
+        return self._training("train").train()
+
+    def collect(self):
+        """Build results.zarr from the records of the trainings."""
+        return self._training("collect").collect()
+
+    def _training(self, verb):
+        if not self._same:
+            raise StoreError(
+                f"{verb}: there are no features of these records and settings yet; `motorsweep simulate "
+                f"{self.config.path}` makes them, `motorsweep run` does all that is needed."
+            )
+        from .eeg_training import EegTraining  # with torch, which `simulate` does without
+
+        config = replace(self.config, executor=self._executor_config)
+        return EegTraining(self.study, config, self.options, self._farm)
+
+    def _write_report(self):
+        from .eeg_report import write_eeg_report
+
+        return write_eeg_report(self.study)
+
+
+def _note_shard(task, outcome):
+    if not outcome.ok:
+        write_failed_records(task, f"{outcome.reason}: {outcome.message}")

@@ -1,0 +1,287 @@
+"""Products of channels with their own pasts, from which every autoregressive fit of a record follows.
+
+The regressors of a vector autoregression (VAR) are the same channels again, later by a sample at each lag. So the
+matrix of their products G(a, b) = Σ_t x_{t-a} x_{t-b}ᵀ needs not be made from a design matrix of all lags: its first
+block row takes one small product per lag, and G(a+1, b+1) differs from G(a, b) by two samples at the ends. This is
+exact, the "covariance method" (ordinary least squares, with a constant), not the one of autocorrelations. With the lags
+in order, one Cholesky factor of G holds the residual covariance and the coefficients of every order at once.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from ..errors import InputError
+from .connectivity_arrays import Arrays
+
+# Relative eigenvalue of the covariance of channels below which a direction holds nothing: above the rounding of samples
+# stored as float32, and far below what an amplifier's noise leaves.
+RANK_TOLERANCE = 1e-10
+# Share of a regressor's variance that the ones before it must leave: below, fewer than about five digits are right.
+_LEAST_PIVOT = 1e-11
+# Instants whose products with their pasts are one product of matrices: of 2 to 10, the fastest for 6 and 19 channels.
+_TOGETHER = 4
+
+
+@dataclass(frozen=True, eq=False)
+class LagGram:
+    """Covariances of standardised channels with their pasts.
+
+    Attributes
+    ----------
+    products : array (batch, order + 1, c, order + 1, c)
+        [a, i, b, j]: channel i lagged by a with channel j lagged by b, over the samples, each centred over its own.
+    samples : int
+        How many instants were regressed: those that have `order` samples before them.
+    rank : ndarray (batch,)
+        Of the covariance of the channels themselves.
+    floor : float
+        Variance of white noise that every channel counts as carrying besides, over its own variance.
+    """
+
+    products: object
+    samples: int
+    rank: np.ndarray
+    floor: float
+    space: Arrays
+
+    @property
+    def order(self) -> int:
+        """Largest lag."""
+        return self.products.shape[1] - 1
+
+    @property
+    def channels(self) -> int:
+        """How many channels there are."""
+        return self.products.shape[2]
+
+    def of(self, records) -> "LagGram":
+        """The same of some records of the batch."""
+        return LagGram(self.products[records], self.samples, self.rank[records], self.floor, self.space)
+
+
+@dataclass(frozen=True, eq=False)
+class LagFactor:
+    """Cholesky factor of a `LagGram`, its variables in the order lag 1, …, lag p, lag 0."""
+
+    past: object  # (batch, p·c, p·c), lower
+    now: object  # (batch, c, p·c): the present's rows
+    left: object  # (batch, c, c): of the residual covariance of the largest order
+    channels: int
+    space: Arrays
+
+    @property
+    def order(self) -> int:
+        """Largest order."""
+        return self.now.shape[-1] // self.channels
+
+    def residual_covariances(self):
+        """Residual covariances (batch, p + 1, c, c) of the orders 0 to p, by adding up what each lag explains."""
+        b, c, _ = self.now.shape
+        xp, smallest = self.space.xp, self.left @ self.left.swapaxes(-1, -2)
+        if not self.order:
+            return smallest[:, None]
+        by_lag = self.now.reshape(b, c, self.order, c).swapaxes(1, 2)
+        back = list(range(self.order - 1, -1, -1))
+        explained = xp.cumsum((by_lag @ by_lag.swapaxes(-1, -2))[:, back], axis=1)[:, back]
+        return xp.concatenate([smallest[:, None] + explained, smallest[:, None]], axis=1)
+
+    def transposed_coefficients(self, order: int):
+        """Least-squares coefficients (batch, order·c, c) of an order up to the largest, regressors along the rows."""
+        m = order * self.channels
+        return self.space.xp.linalg.solve(self.past[:, :m, :m].swapaxes(-1, -2), self.now[:, :, :m].swapaxes(-1, -2))
+
+    def coefficients(self, order: int):
+        """Coefficients (batch, order, c, c) of standardised channels, entry [k, i, j] of x_i on x_j lagged by k + 1."""
+        b, c, _ = self.now.shape
+        return self.transposed_coefficients(order).reshape(b, order, c, c).swapaxes(-1, -2)
+
+
+def lag_gram(
+    z: np.ndarray, order: int, space: Arrays, doing: str, *, floor: float = 0.0, regressors: int = 0
+) -> LagGram:
+    """Covariances of standardised channels z (batch, c, samples) with their pasts up to `order`.
+
+    Parameters
+    ----------
+    z : ndarray (batch, c, samples)
+        Of mean 0 and variance 1, which keeps the sums accurate.
+    order : int
+        Largest lag, samples.
+    space : Arrays
+        Where to compute.
+    doing : str
+        For the messages.
+    floor : float
+        Relative variance of white noise added to each channel, in expectation.
+    regressors : int
+        Of one equation, to be compared with the samples; all channels at all lags unless given.
+
+    Raises
+    ------
+    InputError
+        An order below 1, too few samples for it, or a floor that is negative.
+    """
+    _batch, c, t = z.shape
+    check_order(order, doing)
+    if not (np.isfinite(floor) and 0 <= floor < 1):
+        raise InputError(f"{doing}: regularise is {floor!r}; give a share of a channel's variance, from 0 to below 1.")
+    unknown, n = (regressors or order * c) + 1, t - order
+    if n <= unknown + c:
+        raise InputError(
+            f"{doing}: {t} samples are too few for order {order}: each equation has {unknown} coefficients and only "
+            f"{max(n, 0)} instants have so long a past, so that the fit would be perfect and mean nothing. Take a "
+            "lower order, fewer channels or a longer record."
+        )
+    x = space.put(z.swapaxes(-1, -2))
+    products = _shifted_products(x, order, space)
+    products -= n * _outer(_window_means(x, order, space))
+    products /= n
+    rank = covariance_rank(space.get(products[:, 0, :, 0, :]))
+    if floor:
+        size = (order + 1) * c
+        products.reshape(-1, size, size)[:, list(range(size)), list(range(size))] += floor
+    return LagGram(products, n, rank, float(floor), space)
+
+
+def covariance_rank(covariance: np.ndarray) -> np.ndarray:
+    """Ranks (batch,) of covariances (batch, c, c) of channels: eigenvalues above `RANK_TOLERANCE` of the largest."""
+    values = np.linalg.eigvalsh(covariance)
+    return (values > RANK_TOLERANCE * values[:, -1:]).sum(axis=1)
+
+
+def check_order(order, doing: str) -> None:
+    """Refuse an order that is not a whole number of at least 1.
+
+    Raises
+    ------
+    InputError
+        So.
+    """
+    if isinstance(order, bool) or not isinstance(order, int | np.integer) or order < 1:
+        raise InputError(f"{doing}: the order is {order!r}; give a whole number of lags, at least 1.")
+
+
+def factor(gram: LagGram, doing: str) -> LagFactor:
+    """Cholesky factor of all covariances.
+
+    Raises
+    ------
+    InputError
+        Channels of deficient rank, or lags that follow from one another, without regularisation.
+    """
+    c, p = gram.channels, gram.order
+    if not gram.floor:
+        refuse_deficient_rank(
+            gram.rank, c, doing, "The autoregression has no single answer then: give `regularise` (1e-6, say)"
+        )
+    size = (p + 1) * c
+    order = [*range(c, size), *range(c)]
+    flat = gram.products.reshape(-1, size, size)[:, order][:, :, order]
+    lower = cholesky(flat, gram.space, doing)
+    m = p * c
+    return LagFactor(lower[:, :m, :m], lower[:, m:, :m], lower[:, m:, m:], c, gram.space)
+
+
+def refuse_deficient_rank(rank: np.ndarray, channels: int, doing: str, so: str) -> None:
+    """Refuse channels that follow from one another.
+
+    Raises
+    ------
+    InputError
+        Where a rank is below the number of channels.
+    """
+    low = np.flatnonzero(rank < channels)
+    if len(low):
+        raise InputError(
+            f"{doing}: the {channels} channels have rank {rank[low[0]]}: some follow exactly from the others, "
+            f"as after removing ICA components, an average reference or an interpolated channel. {so}, or leave "
+            "channels out until the rank is full."
+        )
+
+
+def cholesky(matrices, space: Arrays, doing: str):
+    """Lower Cholesky factors (…, n, n), refused where too little of a variable is left after the ones before it.
+
+    Raises
+    ------
+    InputError
+        So.
+    """
+    try:
+        lower = space.xp.linalg.cholesky(matrices)
+    except (np.linalg.LinAlgError, RuntimeError) as error:
+        # torch's error of this kind is a RuntimeError, as are its lack of memory and others, which are not ours.
+        if space.xp is not np and not isinstance(error, space.xp.linalg.LinAlgError):
+            raise
+        raise InputError(_singular(doing, "none")) from error
+    left = space.xp.einsum("...ii->...i", lower) ** 2 / space.xp.einsum("...ii->...i", matrices)
+    least = float(left.min())
+    if not least > _LEAST_PIVOT:
+        raise InputError(_singular(doing, f"{least:.0e}"))
+    return lower
+
+
+def _singular(doing: str, left: str) -> str:
+    return (
+        f"{doing}: the lagged channels follow from one another (share of the variance of one that the others leave: "
+        f"{left}), so that coefficients would be rounding errors. Channels may be copies of each other, or "
+        "band-limited far below half of the sampling rate: resample to about three times the highest frequency that is "
+        "left, lower the order, or give `regularise` (1e-6, say)."
+    )
+
+
+def _shifted_products(x, order: int, space: Arrays):
+    """Sums G[a, i, b, j] of x[t - a, i] x[t - b, j] over t from `order` on; x is (batch, samples, c)."""
+    b, t, c = x.shape
+    first = _first_row(x, order, space)
+    products = space.zeros((b, order + 1, c, order + 1, c))
+    products[:, 0] = first
+    products[:, :, :, 0] = first.swapaxes(1, 2).swapaxes(2, 3)
+    head = x[:, list(range(order - 1, -1, -1))]
+    tail = x[:, list(range(t - 1, t - 1 - order, -1))]
+    ends = _outer(head) - _outer(tail)
+    for a in range(order):
+        products[:, a + 1, :, 1:] = products[:, a, :, :-1] + ends[:, a]
+    return products
+
+
+def _first_row(x, order: int, space: Arrays):
+    """Sums over t of x[t, i] x[t - k, j] as (batch, i, k, j).
+
+    Instants are taken by blocks of `_TOGETHER`, which makes matrix products large enough to be fast. Stretches of a few
+    blocks that follow each other without overlap are the rows of a view of the same memory, so that no lagged copy is
+    made; as many starts as a stretch has blocks cover every block once.
+    """
+    b, t, c = x.shape
+    flat, size, span = x.reshape(b, -1), _TOGETHER, order + _TOGETHER
+    stretch = -(-span // size)  # blocks, of which the last holds the instants
+    first = (stretch - 1) * size
+    blocks = max(0, (t - first) // size)
+    joint = space.zeros((b, size * c, span * c))
+    for start in range(min(stretch, blocks)):
+        rows = -(-(blocks - start) // stretch)
+        part = flat[:, start * size * c : (start + rows * stretch) * size * c].reshape(b, rows, stretch * size * c)
+        joint += part[:, :, first * c :].swapaxes(1, 2) @ part[:, :, (stretch * size - span) * c :]
+    joint = joint.reshape(b, size, c, span, c)
+    total = sum(joint[:, q][:, :, list(range(order + q, q - 1, -1))] for q in range(size))
+    for instant in (*range(order, first), *range(first + blocks * size, t)):
+        past = x[:, list(range(instant, instant - order - 1, -1))]
+        total = total + x[:, instant, :, None, None] * past[:, None]
+    return total
+
+
+def _window_means(x, order: int, space: Arrays):
+    """Mean (batch, order + 1, c) of the channels at each lag over the instants regressed."""
+    b, t, c = x.shape
+    shift = space.zeros((b, order + 1, c))
+    if order:
+        head = x[:, list(range(order - 1, -1, -1))]
+        tail = x[:, list(range(t - 1, t - 1 - order, -1))]
+        shift[:, 1:] = space.xp.cumsum(head - tail, axis=1)
+    return (x[:, order:].sum(1)[:, None] + shift) / (t - order)
+
+
+def _outer(v):
+    """Products (batch, a, i, b, j) of (batch, a, i) with itself."""
+    return v[:, :, :, None, None] * v[:, None, None, :, :]

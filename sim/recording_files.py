@@ -1,0 +1,235 @@
+"""One recording out of its file or files: EEG and EMG in volts, on one clock, with what was found wrong in them."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+
+from ..errors import InputError
+from . import recording_arrays, recording_mne
+from .bids import event_table
+from .recording import Event, Recording
+from .recording_arrays import read_arrays_of
+from .recording_channels import eeg_and_emg, in_volts
+from .recording_checks import check_channels, unique_names
+from .recording_clocks import Clock, fit_clock
+from .recording_mne import read_with_mne
+from .recording_options import RecordingSource, check_options
+from .recording_resampling import PASSED, resample
+from .recording_signals import Signals
+from .recording_tables import read_table
+
+__all__ = ["RecordingSource", "read_recording", "read_signals"]
+
+_TABLES = (".csv", ".tsv", ".txt")
+_DAY_S = 86400.0
+_SHORTEST_S = 0.5
+
+
+def read_recording(source: RecordingSource, rate_hz: float = 0.0) -> Recording:
+    """Read, align and check one recording.
+
+    The recording begins where both EEG and EMG have begun and ends where one of them ends. Both are resampled to
+    `rate_hz` on one grid (see `recording_resampling`); a signal that is on it already is not touched. Samples that were
+    not recorded (gaps) are nan in both arrays' channels. Channels are checked before they are resampled. An EMG channel
+    that is called as one of the EEG is named anew, with "EMG" before its name.
+
+    Parameters
+    ----------
+    source : RecordingSource
+    rate_hz : float
+        Samples per second of the result; 0 takes the higher of both rates.
+
+    Returns
+    -------
+    Recording
+
+    Raises
+    ------
+    InputError
+        Naming the file: where it cannot be read, has no EEG or EMG, no rate, clocks that do not overlap or cannot be
+        compared, or is shorter than the part that is wanted.
+    MissingPackageError
+        If MNE is needed and not installed.
+
+    Examples
+    --------
+    >>> source = RecordingSource(eeg="trial_01/eeg_data.csv", emg="trial_01/emg_data.csv", name="01", emg_unit="counts")
+    >>> recording = read_recording(source, rate_hz=250.0)                             # doctest: +SKIP
+    """
+    check_options(source, rate_hz)
+    eeg, emg = eeg_and_emg(source, read_signals)
+    emg = _told_apart(emg, eeg)
+    clocks = _aligned([_clock(eeg, source, "eeg"), _clock(emg, source, "emg")], eeg, emg, source)
+    rate = float(rate_hz or max(clock.rate_hz for clock in clocks))
+    begin, count = _part(source, clocks, rate)
+    arrays, faults, notes = [], [], []
+    for kind, signals, clock in zip(("eeg", "emg"), (eeg, emg), clocks):
+        signals, told = in_volts(signals, kind, source)
+        names, doubled = unique_names(signals.names, Path(signals.what).name)
+        window = _within(clock, begin, count / rate)
+        found, partly = check_channels(signals.values[:, window], names, clock.rate_hz, kind, signals.bad)
+        faults += [*doubled, *found]
+        arrays.append((names, _on_grid(signals.values, clock, begin, rate, count)))
+        notes += [*signals.notes, *told, *clock.notes, *partly, *_band_note(kind, clock.rate_hz, rate)]
+    (eeg_names, eeg_v), (emg_names, emg_v) = arrays
+    return Recording(
+        eeg=eeg_v,
+        emg=emg_v,
+        rate_hz=rate,
+        eeg_names=eeg_names,
+        emg_names=emg_names,
+        subject=source.subject,
+        condition=source.condition,
+        name=source.name or Path(source.eeg).stem,
+        events=_events(eeg, source, clocks[0].start_s - begin, count / rate),
+        faults=tuple(faults),
+        notes=tuple(dict.fromkeys([*notes, *_gap_notes(eeg_v, emg_v)])),
+    )
+
+
+def read_signals(path, source: RecordingSource = RecordingSource(eeg="")) -> list[Signals]:
+    """Read one file by its suffix.
+
+    Raises
+    ------
+    InputError
+        Where the suffix is none that is read, or the file is damaged.
+    """
+    suffix = Path(path).suffix.lower()
+    if suffix in recording_mne.SUFFIXES:
+        return read_with_mne(path)
+    if suffix in recording_arrays.SUFFIXES:
+        return read_arrays_of(path, eeg_array=source.eeg_array, emg_array=source.emg_array, layout=source.layout)
+    if suffix in _TABLES:
+        return [read_table(path, time_column=source.time_column, time_unit=source.time_unit)]
+    known = ", ".join((*recording_mne.SUFFIXES, *_TABLES, *recording_arrays.SUFFIXES))
+    raise InputError(f"reading {path}: recordings are read from {known}. Export it as one of these.")
+
+
+def _told_apart(emg, eeg):
+    """EMG without channels that are called as one of the EEG: faults and results are found by name alone."""
+    own = {name: f"EMG {name}" if name in eeg.names else name for name in emg.names}
+    same = [name for name in own if own[name] != name]
+    if not same:
+        return emg
+    told = f"{Path(emg.what).name}: {', '.join(same)} of the EMG have EEG channels' names; EMG was put before theirs"
+    return replace(
+        emg,
+        names=tuple(own[name] for name in emg.names),
+        bad={own.get(name, name): why for name, why in emg.bad.items()},
+        notes=(*emg.notes, told[:300]),
+    )
+
+
+def _clock(signals, source, role):
+    stated = getattr(source, f"{role}_rate_hz")
+    what = Path(signals.what).name
+    if signals.stamps_s is not None:
+        return fit_clock(signals.stamps_s, signals.values, what, kind=source.clock, rate_hz=stated)
+    rate = signals.rate_hz or stated
+    if not rate:
+        raise InputError(
+            f"reading {signals.what}: it has neither time stamps nor a rate, so nothing has a frequency. Give "
+            f"`{role}_rate_hz`."
+        )
+    notes = ()
+    if stated and abs(stated / rate - 1) > 1e-3:
+        notes = (f"{what}: the file says {rate:g} Hz; the stated {stated:g} Hz was not used",)
+    return Clock(start_s=signals.start_s, rate_hz=rate, places=np.arange(signals.values.shape[1]), notes=notes)
+
+
+def _aligned(clocks, eeg, emg, source):
+    """Both clocks with times that can be compared."""
+    notes = []
+    origins = [eeg.origin, emg.origin]
+    same_file = eeg.what == emg.what
+    if (
+        source.align == "start"
+        or (same_file and eeg.stamps_s is None)
+        or (origins == ["own", "own"] and not _stamped(eeg, emg))
+    ):
+        clocks = [replace(clock, start_s=0.0) for clock in clocks]
+        if not same_file:
+            notes = [
+                "EEG and EMG are taken to begin at once" + ("" if source.align == "start" else "; files do not tell")
+            ]
+    elif origins[0] != origins[1]:
+        if "own" in origins:
+            raise InputError(
+                f"aligning {eeg.what} and {emg.what}: one has times of day and the other a zero of its own, "
+                'so how they lie to each other is not known. If both began at once, say `align = "start"`.'
+            )
+        clocks = [replace(clock, start_s=clock.start_s % _DAY_S) for clock in clocks]
+        notes = ["one file has dates and the other times of day: compared by time of day"]
+    elif origins[0] == "own" and not same_file:
+        notes = ["both files count seconds; taken as one clock"]
+    if source.emg_delay_s:
+        clocks[1] = replace(clocks[1], start_s=clocks[1].start_s - source.emg_delay_s)
+    return [replace(clocks[0], notes=(*clocks[0].notes, *notes)), clocks[1]]
+
+
+def _stamped(eeg, emg):
+    return eeg.stamps_s is not None and emg.stamps_s is not None
+
+
+def _part(source, clocks, rate):
+    """Time of the first sample of the result, and the number of its samples."""
+    begin, end = max(clock.start_s for clock in clocks), min(clock.stop_s for clock in clocks)
+    if end - begin < _SHORTEST_S:
+        spans = " and ".join(f"{clock.start_s:.6f} to {clock.stop_s:.6f} s" for clock in clocks)
+        raise InputError(
+            f"aligning {source.eeg} and {source.emg or 'its EMG'}: EEG and EMG run from {spans}, which overlap by "
+            f"{end - begin:.3f} s; nothing was recorded at the same time. Check that the files belong together and "
+            'their clocks agree; if both began at once, say `align = "start"`.'
+        )
+    whole = int(np.floor((end - begin) * rate + 1e-6)) + 1
+    first = round(source.start_s * rate)
+    last = min(round(source.stop_s * rate), whole) if source.stop_s else whole
+    if first < 0 or last - first < 2 or (source.stop_s and round(source.stop_s * rate) > whole + 1):
+        raise InputError(
+            f"reading {source.eeg}: the part from {source.start_s:g} to {source.stop_s or 'the end'} s is not in the "
+            f"{(end - begin):.3f} s that EEG and EMG have in common. Correct start and stop."
+        )
+    return begin + first / rate, last - first
+
+
+def _within(clock, begin, seconds):
+    """Slice of the samples as recorded within the part."""
+    times = (begin - clock.start_s) * clock.rate_hz
+    first, last = np.searchsorted(clock.places, [times - 1e-6, times + seconds * clock.rate_hz + 1e-6])
+    return slice(int(first), max(int(last), int(first) + 1))
+
+
+def _on_grid(values, clock, begin, rate, count):
+    grid = values
+    if len(clock.places) <= clock.places[-1]:
+        grid = np.full((len(values), int(clock.places[-1]) + 1), np.nan)
+        grid[:, clock.places] = values
+    return resample(grid, clock.rate_hz, begin - clock.start_s, rate, count)
+
+
+def _band_note(kind, own_hz, rate):
+    if abs(own_hz / rate - 1) < 1e-6:
+        return []
+    lower = min(own_hz, rate)
+    return [
+        f"{kind.upper()} resampled from {own_hz:.6g} to {rate:.6g} Hz (windowed sinc): it holds nothing above "
+        f"{lower / 2:.4g} Hz and is kept up to {PASSED * lower / 2:.4g} Hz, whatever band is asked for later"
+    ]
+
+
+def _gap_notes(eeg_v, emg_v):
+    notes = []
+    for kind, x in (("EEG", eeg_v), ("EMG", emg_v)):
+        gone = np.isnan(x).all(axis=0)
+        if gone.any():
+            notes.append(f"{kind}: {gone.mean():.1%} of the recording are gaps (nan in all channels)")
+    return notes
+
+
+def _events(eeg, source, shift, seconds):
+    """Events of the file and its table that begin within the part, counted from its first sample."""
+    events = event_table(source.event_table) if source.event_table else eeg.events
+    moved = [Event(onset_s=e.onset_s + shift, duration_s=e.duration_s, label=e.label) for e in events]
+    return tuple(e for e in moved if -1e-9 <= e.onset_s < seconds)

@@ -1,0 +1,200 @@
+import doctest
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+from motorsweep.errors import InputError
+from motorsweep.learn import matrix_comparison, matrix_scores
+from motorsweep.learn.matrix_comparison import beats_mean, unit_skills
+from motorsweep.learn.matrix_scores import by_entry, pooled, skill, skill_by_entry, why_undefined
+from scipy import stats
+from sklearn import metrics
+
+OFF = ~np.eye(6, dtype=bool)
+
+
+@pytest.mark.parametrize("module", [matrix_scores, matrix_comparison])
+def test_examples(module):
+    assert doctest.testmod(module).failed == 0
+
+
+@pytest.fixture(scope="module")
+def matrices():
+    generator = np.random.default_rng(0)
+    measured = generator.gamma(2, 0.05, size=(30, 6, 6)) + generator.random((6, 6))
+    measured[:, range(6), range(6)] = 0
+    return measured, measured + 0.1 * generator.standard_normal(measured.shape)
+
+
+@pytest.mark.parametrize("diagonal", [False, True])
+def test_pooled_scores_are_those_of_scikit_learn_and_scipy(matrices, diagonal):
+    measured, predicted = (part.reshape(30, -1)[:, diagonal | OFF.ravel()].ravel() for part in matrices)
+    found = pooled(*matrices, diagonal=diagonal)
+    assert found["r2"] == pytest.approx(metrics.r2_score(measured, predicted), abs=1e-12)
+    assert found["mse"] == pytest.approx(metrics.mean_squared_error(measured, predicted), rel=1e-12)
+    assert found["mae"] == pytest.approx(metrics.mean_absolute_error(measured, predicted), rel=1e-12)
+    assert found["r"] == pytest.approx(stats.pearsonr(measured, predicted).statistic, rel=1e-12)
+
+
+def test_scores_by_entry_are_those_of_scikit_learn_and_scipy(matrices):
+    measured, predicted = matrices
+    found = by_entry(measured, predicted)
+    flat = measured.reshape(30, 36)[:, OFF.ravel()], predicted.reshape(30, 36)[:, OFF.ravel()]
+    np.testing.assert_allclose(found["r2"][OFF], metrics.r2_score(*flat, multioutput="raw_values"), rtol=1e-9)
+    np.testing.assert_allclose(found["r"][OFF], stats.pearsonr(*flat, axis=0).statistic, rtol=1e-9)
+    np.testing.assert_allclose(found["mse"], ((measured - predicted) ** 2).mean(0))
+    np.testing.assert_allclose(found["mae"], np.abs(measured - predicted).mean(0))
+    assert np.isnan(found["r2"].diagonal()).all() and np.isnan(found["r"].diagonal()).all()
+    assert {name: value.shape for name, value in found.items()} == dict.fromkeys(("r2", "mse", "mae", "r"), (6, 6))
+
+
+def test_a_high_pooled_r2_can_be_no_prediction_at_all():
+    """The trap that the skill is for: entries differ, records hardly do."""
+    generator = np.random.default_rng(1)
+    measured = 10 * generator.random((6, 6)) + generator.standard_normal((200, 6, 6))
+    mean = measured[:100].mean(0)
+    said = np.broadcast_to(mean, (100, 6, 6))
+    assert pooled(measured[100:], said)["r2"] > 0.85 and pooled(measured[100:], said)["r"] > 0.9
+    assert skill(measured[100:], said, mean) == 0.0
+    assert np.nanmax(by_entry(measured[100:], said)["r2"]) <= 0
+
+
+@given(arrays(float, (5, 3, 3), elements=st.floats(-10, 10)), arrays(float, (3, 3), elements=st.floats(-10, 10)))
+def test_skill_is_one_minus_the_ratio_of_mean_squared_errors(measured, baseline):
+    predicted = measured + 1
+    off = ~np.eye(3, dtype=bool)
+    against = ((measured - baseline)[:, off] ** 2).mean()
+    value = skill(measured, predicted, baseline)
+    if against == 0:
+        assert np.isnan(value)
+    else:
+        assert value == pytest.approx(1 - ((measured - predicted)[:, off] ** 2).mean() / against, rel=1e-9)
+        assert skill(measured, measured, baseline) == 1
+    each = skill_by_entry(measured, predicted, baseline)
+    assert np.array_equal(np.isnan(each), ((measured - baseline) ** 2).sum(0) == 0)
+
+
+@given(st.integers(0, 2**31), st.floats(0.01, 100))
+def test_scores_do_not_depend_on_the_order_of_records_or_the_unit(seed, unit):
+    generator = np.random.default_rng(seed)
+    measured, predicted = generator.random((2, 8, 4, 4))
+    order = generator.permutation(8)
+    one, other = pooled(measured, predicted), pooled(unit * measured[order], unit * predicted[order])
+    assert other["r2"] == pytest.approx(one["r2"], abs=1e-9) and other["r"] == pytest.approx(one["r"], abs=1e-9)
+    assert other["mse"] == pytest.approx(unit**2 * one["mse"]) and other["mae"] == pytest.approx(unit * one["mae"])
+
+
+def test_the_diagonal_counts_only_where_asked(matrices):
+    measured, predicted = (part.copy() for part in matrices)
+    before = pooled(measured, predicted)
+    predicted[:, range(6), range(6)] = 5
+    assert pooled(measured, predicted) == before
+    assert pooled(measured, predicted, diagonal=True)["mse"] > before["mse"] + 4 - 1e-9
+
+
+def test_undefined_scores_are_nan_and_have_a_reason():
+    constant, varied = np.ones((3, 2, 2)), np.arange(12.0).reshape(3, 2, 2)
+    assert np.isnan(pooled(constant, varied)["r2"]) and np.isnan(pooled(varied, constant)["r"])
+    assert why_undefined(constant, varied) == dict.fromkeys(("r2", "r"), "the measured entries are all equal")
+    assert why_undefined(varied, varied) == {}
+    nobody = pooled(np.zeros((0, 6, 6)), np.zeros((0, 6, 6)))
+    assert all(np.isnan(value) for value in nobody.values())
+    assert set(why_undefined(np.zeros((0, 6, 6)), np.zeros((0, 6, 6)))) == set(nobody)
+    each = by_entry(np.zeros((0, 6, 6)), np.zeros((0, 6, 6)))
+    assert all(value.shape == (6, 6) and np.isnan(value).all() for value in each.values())
+    alone = np.ones((3, 1, 1))
+    assert why_undefined(alone, alone)["mse"] == "there are no entries" and np.isnan(pooled(alone, alone)["mse"])
+
+
+def test_a_tiny_unit_does_not_underflow():
+    measured = 1e-170 * np.random.default_rng(0).random((4, 3, 3))
+    assert pooled(measured, measured)["r"] == pytest.approx(1)
+
+
+@pytest.mark.parametrize(
+    ("measured", "predicted", "message"),
+    [
+        (np.zeros((3, 6, 6)), np.zeros((3, 36)), r"shape \(3, 6, 6\), predicted ones \(3, 36\)"),
+        (np.zeros((3, 6, 5)), np.zeros((3, 6, 5)), "muscles, muscles"),
+        (np.zeros((2, 2, 2)), np.full((2, 2, 2), np.nan), "2 of 2 predicted ones, first that of row 0"),
+        (np.full((2, 2, 2), np.inf), np.zeros((2, 2, 2)), "measured ones"),
+    ],
+)
+def test_bad_matrices(measured, predicted, message):
+    for score in (pooled, by_entry, why_undefined):
+        with pytest.raises(InputError, match=message):
+            score(measured, predicted)
+    with pytest.raises(InputError, match=message):
+        skill(measured, predicted, np.zeros(measured.shape[1:]))
+
+
+def study(gains, records=6, seed=0):
+    """Records of subjects, predictions that take part of the way to the truth, and the mean matrix."""
+    generator = np.random.default_rng(seed)
+    measured = generator.standard_normal((len(gains) * records, 4, 4))
+    gain = np.repeat(gains, records)[:, None, None]
+    return measured, gain * measured, np.zeros_like(measured), np.repeat([f"s{i}" for i in range(len(gains))], records)
+
+
+def test_skills_of_subjects_in_closed_form():
+    names, skills = unit_skills(*study([0.5, 1.0, -1.0]))
+    assert names == ("s0", "s1", "s2")
+    np.testing.assert_allclose(skills, [0.75, 1.0, -3.0])
+
+
+def test_a_model_that_beats_the_mean_matrix():
+    found = beats_mean(*study([0.1, 0.2, 0.15, 0.3, 0.25, 0.2, 0.1, 0.3]), model="ridge")
+    assert found.verdict == "beats" and found.wins == 8 and found.p == pytest.approx(2.0**-8)
+    assert found.interval[0] < found.mean_skill < found.interval[1] and found.interval[0] > 0
+    assert "Over 8 unseen subjects, ridge makes" in found.words and "less squared error" in found.words
+    assert found.words.endswith("It beats the mean matrix on unseen subjects.")
+
+
+def test_models_that_do_not():
+    worse = beats_mean(*study([-0.2] * 4 + [-0.3] * 4))
+    assert worse.verdict == "loses" and worse.p == 1 and "more squared error" in worse.words
+    assert "does not beat the mean matrix on unseen subjects: it is worse" in worse.words
+    unclear = beats_mean(*study([0.3, -0.3, 0.25, -0.25, 0.2, -0.2]))
+    assert unclear.verdict == "unclear" and unclear.interval[0] < 0 < unclear.interval[1]
+    assert "no proof that it beats" in unclear.words
+    same = beats_mean(*study([0.0] * 6))
+    assert same.verdict == "unclear" and same.p == 1 and same.mean_skill == 0
+
+
+def test_few_subjects_prove_nothing():
+    four = beats_mean(*study([0.5] * 4))
+    assert four.verdict == "too few" and four.p > 0.05 and "4 unseen subjects are too few" in four.words
+    one = beats_mean(*study([0.5]))
+    assert one.verdict == "too few" and np.isnan(one.interval).all() and "1 unseen subject are" not in one.words
+
+
+def test_sign_test_is_scipys():
+    found = beats_mean(*study([0.2, 0.2, 0.3, 0.1, 0.2, 0.1, -0.1, 0.2, 0.3]))
+    wanted = stats.binomtest(8, 9, 0.5, alternative="greater").pvalue
+    assert (found.wins, found.p) == (8, pytest.approx(wanted))
+
+
+def test_the_interval_covers_about_as_often_as_it_says():
+    """Skills of 8 subjects drawn about 0.1: 400 studies."""
+    generator = np.random.default_rng(0)
+    from motorsweep.learn.matrix_comparison import _interval
+
+    covered = 0
+    for _ in range(400):
+        low, high = _interval(0.1 + 0.2 * generator.standard_normal(8), 0.95, 1)
+        covered += low <= 0.1 <= high
+    assert 0.91 < covered / 400 < 0.98
+
+
+def test_bad_comparisons():
+    measured, predicted, baseline, units = study([0.5] * 5)
+    with pytest.raises(InputError, match=r"each record needs its subject"):
+        beats_mean(measured, predicted, baseline, units[:-1])
+    with pytest.raises(InputError, match="confidence 95"):
+        beats_mean(measured, predicted, baseline, units, confidence=95)
+    with pytest.raises(InputError, match="it makes no error in s0"):
+        beats_mean(measured, predicted, measured, units)
+    with pytest.raises(InputError, match="there are no records"):
+        beats_mean(measured[:0], predicted[:0], baseline[:0], units[:0])
