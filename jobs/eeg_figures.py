@@ -4,7 +4,7 @@ import numpy as np
 from matplotlib.lines import Line2D
 from matplotlib.ticker import LogLocator
 
-from ..hpc.emg_names import MEAN, MODEL_NAMES, NO_OPTIMIZER, OPTIMIZER_NAMES, TRUTH, model_name
+from ..hpc.emg_names import MEAN, MODEL_NAMES, NO_OPTIMIZER, OPTIMIZER_NAMES, TRUTH, TUNED, model_name
 from .drawing import (
     BLUE,
     GREEN,
@@ -28,8 +28,8 @@ from .eeg_findings import row_key
 from .typesetting import number_text
 
 _MUSCLE_COLOURS = (BLUE, VERMILLION, GREEN, ORANGE, PURPLE, SKY)
-_MODEL_COLOURS = {"network": BLUE, "ridge": ORANGE, "pls": PURPLE, "stacked": GREEN, TRUTH: GREY}
-_MARKS = {"network": "o", "ridge": "s", "pls": "D", "stacked": "^", TRUTH: "|"}
+_MODEL_COLOURS = {"network": BLUE, TUNED: SKY, "ridge": ORANGE, "pls": PURPLE, "stacked": GREEN, TRUTH: GREY}
+_MARKS = {"network": "o", TUNED: "v", "ridge": "s", "pls": "D", "stacked": "^", TRUTH: "|"}
 _LOSS_SPAN = 100.0  # an error that many times the median is cut off: first steps can explode
 _POINTS = 4000  # drawn in a scatter; more would hide each other
 

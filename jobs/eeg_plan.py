@@ -168,7 +168,7 @@ def _train(study, config, whole):
     states = [run_state(study, run.id) for run in runs]
     pending = [run for run, state in zip(runs, states) if state is Status.PENDING]
     measured = _measured_seconds(study, [run for run, state in zip(runs, states) if state is Status.DONE])
-    seconds = sum(measured.get(run.kind) or _training_seconds(run, config) for run in pending)
+    seconds = sum(measured.get(run.kind) or _training_seconds(run) for run in pending)
     return Stage(
         verb="train",
         unit="trainings",
@@ -189,6 +189,8 @@ def _measured_seconds(study, runs):
     return {kind: float(np.median(found)) for kind, found in seconds.items()}
 
 
-def _training_seconds(run, config):
+def _training_seconds(run):
     records = len(run.split.train)
-    return _EPOCH_SECONDS * records * config.network.epochs if run.kind == "network" else _FIT_SECONDS * records
+    if run.kind == "network":
+        return _EPOCH_SECONDS * records * run.spec["training"]["epochs"]
+    return _FIT_SECONDS * records

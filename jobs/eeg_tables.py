@@ -222,6 +222,7 @@ class NetworkTable(Table):
     error: Literal["mean", "half sum"] = "mean"
     scale: bool = False
     l2: NotNegative = 0.0
+    tuned: bool = True
 
     def __post_init__(self):
         unique("optimizers", self.optimizers)

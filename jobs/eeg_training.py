@@ -98,7 +98,7 @@ class EegTraining:
         return EmgTrainTask(
             study=str(self.study.folder),
             run=run,
-            training=network_training(self.config, run.optimizer) if run.optimizer != NO_OPTIMIZER else None,
+            training=network_training(self.config, run.model, run.optimizer) if run.optimizer != NO_OPTIMIZER else None,
             device=executor.device,
             deterministic=executor.deterministic,
         )

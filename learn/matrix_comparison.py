@@ -13,6 +13,8 @@ from .resampling import intervals
 _RESAMPLES = 10_000
 _FEWEST_UNITS = 5
 """With 4 and 4 wins an exact sign test gives 1/16: no result of so few is below 0.05."""
+_LEAST_SKILL = 0.01
+"""Less of the error is of no use to anybody; a shrunken control can take a millionth of it in every unit."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -116,8 +118,8 @@ def beats_mean(
     Returns
     -------
     MeanComparison
-        The verdict is "beats" or "loses" where the interval lies above or below 0, else "unclear"; "too few" below 5
-        units, where no sign test can be below 0.05.
+        The verdict is "beats" or "loses" where the interval lies above or below 0 and the mean skill is a hundredth at
+        least, else "unclear"; "too few" below 5 units, where no sign test can be below 0.05.
 
     Raises
     ------
@@ -148,6 +150,7 @@ def beats_mean(
         verdict = "too few"
     else:
         verdict = "beats" if interval[0] > 0 else "loses" if interval[1] < 0 else "unclear"
+        verdict = verdict if abs(mean) >= _LEAST_SKILL else "unclear"
     comparison = {
         "units": names, "skill": skills, "mean_skill": mean, "interval": interval, "confidence": confidence,
         "wins": wins, "p": p, "verdict": verdict,

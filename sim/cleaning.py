@@ -149,7 +149,7 @@ def _usable(recording, kind, faults, config, doing) -> np.ndarray:
         told = ", ".join(f"{name} ({faulty[name].fault}: {faulty[name].found})" for name in names if name in faulty)
         raise InputError(
             f"{doing}: EMG channels {told}; a muscle cannot be interpolated from others. Leave such channels out "
-            '(faulty = "drop"), or leave the recording out.'
+            "(`drop_channels`), or leave the recording out."
         )
     if usable.sum() < 2:
         told = "; ".join(f"{name} {faulty[name].fault}" for name in names if name in faulty)

@@ -117,7 +117,7 @@ def interpolation_matrix(known: tuple[str, ...], wanted: tuple[str, ...]) -> np.
             f"interpolating {', '.join(wanted)} from {len(known)} channels: "
             + (f"{some} are not names of the 10-20 system" if nowhere else "at least four are needed")
             + ", so it is not known which neighbours would tell of them. Name the channels by the 10-20 system, or "
-            'leave faulty ones out (faulty = "drop").'
+            "leave faulty ones out (`drop_channels`)."
         )
     here, there = (np.stack([position(name) for name in names]) for names in (known, wanted))
     n = len(known)

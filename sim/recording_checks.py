@@ -175,7 +175,7 @@ def common_channels(channels, *, differing="error"):
                 raise InputError(
                     f"comparing {label} channels: {quoted(first)} and {quoted(key)} differ: "
                     f"{_difference(names, value[role])}; entries of their connectivity matrices would mean "
-                    'different pairs. Take `channels = "intersection"`, or name the channels that all have.'
+                    "different pairs. Leave out what some of them lack (`drop_channels`)."
                 )
         kept = tuple(name for name in names if all(name in value[role] for value in channels.values()))
         if not kept:

@@ -3,7 +3,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from motorsweep.errors import InputError
-from motorsweep.hpc.emg_names import BY_SUBJECT, OURS
+from motorsweep.hpc.emg_names import BY_SUBJECT, NETWORKS, OURS, TUNED
 from motorsweep.hpc.emg_sweep import EmgRecords, EmgSweep, network_training
 from motorsweep.jobs.config import load_study_config
 
@@ -51,12 +51,12 @@ def test_every_split_and_fold_has_all_models(config):
     }  # fmt: skip
     models = {(run.model, run.optimizer) for run in sweep.runs}
     predictors = {"mean", "ridge", "pls", OURS, "ridge_shuffled", "planted_truth"}
-    networks = {("network", "adam"), ("network", "sgdm"), ("network_shuffled", "adam")}
+    networks = {("network", "adam"), ("network", "sgdm"), (TUNED, "adam"), ("network_shuffled", "adam")}
     assert models == networks | {(name, "none") for name in predictors}
-    assert len(sweep.runs) == 10 * 9 and len({run.id for run in sweep.runs}) == 90
-    assert {run.kind for run in sweep.runs if run.model in ("network", "network_shuffled")} == {"network"}
+    assert len(sweep.runs) == 10 * 10 and len({run.id for run in sweep.runs}) == 100
+    assert {run.kind for run in sweep.runs if run.model in NETWORKS} == {"network"}
     assert sweep.runs[0].name == "network, adam, 80-20, fold 0"
-    assert sweep.runs[2].name == "network, network_shuffled, adam, 80-20, fold 0"
+    assert sweep.runs[3].name == "network, network_shuffled, adam, 80-20, fold 0"
     assert sweep.runs[0].labels == {"model": "network", "optimizer": "adam", "split": "80-20", "fold": 0}
 
 
@@ -119,5 +119,7 @@ def test_records_that_allow_no_split_are_refused(config):
 
 
 def test_the_training_of_a_network_is_that_of_the_study_file(config):
-    training = network_training(config, "sgdm")
+    tuned = network_training(config, TUNED, "adam")
+    assert (tuned.optimizer, tuned.scale, tuned.epochs, tuned.learning_rate) == ("adam", True, 50, 0.001)
+    training = network_training(config, "network", "sgdm")
     assert (training.optimizer, training.epochs, training.batch, training.patience) == ("sgdm", 10, 32, 20)

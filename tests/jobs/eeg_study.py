@@ -22,6 +22,7 @@ alpha = [8.0, 13.0]
 max_order = 8
 [network]
 optimizers = ["adam"]
+tuned = false
 epochs = 2
 batch = 4
 [validation]

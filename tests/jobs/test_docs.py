@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from motorsweep.jobs.cli import app
 from motorsweep.jobs.config import load_study_config, parse_study
+from motorsweep.jobs.eeg_tables import EegTables
 from motorsweep.jobs.tables import StudyTables
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -27,24 +28,30 @@ def keys_of(table, prefix=""):
             yield f"{prefix}{each.name}"
 
 
-def documented():
-    text, table = (ROOT / "docs/study-file.md").read_text(), ""
-    for line in text.splitlines():
-        if header := re.match(r"## \[(.*)\]", line):
-            table = header[1] + "."
+def documented(page):
+    table = ""
+    for line in (ROOT / "docs" / page).read_text().splitlines():
+        if header := re.match(r"## (?:\[(.*)\]|Top)", line):
+            table = header[1] + "." if header[1] else ""
         if row := re.match(r"\| `([\w<>]+)` \| `?(.*?)`? \|", line):
             yield table + row[1], row[2]
 
 
 def test_study_file_page_lists_every_key_and_no_other():
     real = {key for key in keys_of(StudyTables) if key != "head.conductivities"} | {"head.conductivities.<tissue>"}
-    assert {key for key, _ in documented()} == real
+    assert {key for key, _ in documented("study-file.md")} == real
 
 
-def test_documented_defaults_are_the_defaults():
-    tables = parse_study('name = "x"')
+def test_eeg_file_page_lists_every_key_and_no_other_but_those_that_both_kinds_have():
+    real = {key for key in keys_of(EegTables) if key.partition(".")[0] not in ("executor", "slurm")}
+    assert {key for key, _ in documented("eeg-file.md")} == real
+
+
+@pytest.mark.parametrize("page, text", [("study-file.md", 'name = "x"'), ("eeg-file.md", 'kind = "eeg"\nname = "x"')])
+def test_documented_defaults_are_the_defaults(page, text):
+    tables = parse_study(text)
     checked = 0
-    for place, text in documented():
+    for place, text in documented(page):
         try:
             told = tomllib.loads(f"x = {text}")["x"]
         except tomllib.TOMLDecodeError:

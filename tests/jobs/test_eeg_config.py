@@ -38,7 +38,7 @@ def test_defaults_are_those_of_the_paper_and_of_what_they_stand_for():
     assert dataclasses.replace(cleaning_config(config), seed=0) == CleaningConfig()
     assert eeg_connectivity(config) == ConnectivityConfig()
     assert emg_connectivity(config) == ConnectivityConfig(measures=("granger",))
-    training = {key: value for key, value in vars(config.network).items() if key != "optimizers"}
+    training = {key: value for key, value in vars(config.network).items() if key not in ("optimizers", "tuned")}
     assert EmgTraining(**training) == EmgTraining()
 
 
@@ -47,7 +47,7 @@ def test_every_option_of_what_is_computed_has_a_key():
     assert names(PlantedTable) == names(PlantedConfig)
     assert names(type(EegTables(name="a").cleaning)) == names(CleaningConfig) - {"seed"}
     assert names(type(EegTables(name="a").connectivity)) - {"rate_hz", "emg"} == names(ConnectivityConfig)
-    assert names(NetworkTable) - {"optimizers"} == names(EmgTraining) - {"optimizer"}
+    assert names(NetworkTable) - {"optimizers", "tuned"} == names(EmgTraining) - {"optimizer"}
     own = {"subject", "condition", "name", "eeg_table", "emg_table", "event_table", "start_s", "stop_s"}
     found = names(RecordsTable) - {"source", "events", "record_s", "rate_hz", "records_per_task", "planted"}
     assert found == names(RecordingSource) - own

@@ -29,6 +29,7 @@ name = "small"
 seed = 5
 [network]
 optimizers = ["adam", "rmsprop"]
+tuned = false
 epochs = 1
 batch = 8
 [validation]

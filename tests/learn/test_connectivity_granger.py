@@ -101,6 +101,27 @@ def test_causality_by_frequency_in_closed_form():
     assert_allclose(found[:, 1, 0], 0, atol=1e-3)
 
 
+def test_noise_that_both_share_is_no_causality_by_frequency():
+    """Geweke's formula with the spectra themselves, for innovations correlated by 0.8."""
+    x = np.random.default_rng(1).normal(size=(2, 3000))
+    x[1] = 0.8 * x[0] + 0.6 * x[1]
+    for t in range(2, 3000):
+        x[:, t] += 0.5 * x[:, t - 1] - 0.3 * x[:, t - 2]
+        x[1, t] += 0.4 * x[0, t - 2]
+    a, noise = fit_var(x, 2)
+    f = np.arange(10.0, 40.5, 2.5)  # every hundredth of the rate
+    turn = np.exp(-2j * np.pi * np.outer([1, 2], f) / FS)
+    transfer = np.linalg.inv(np.eye(2) - np.einsum("kf,kij->fij", turn, a))
+    spectrum = np.einsum("fij,jk,flk->fil", transfer, noise, transfer.conj()).real
+    found = granger(x, FS, 2, bands=[(10, 40)])[0]
+    for i, j in ((0, 1), (1, 0)):
+        left = noise[j, j] - noise[0, 1] ** 2 / noise[i, i]
+        flow = left * np.abs(transfer[:, i, j]) ** 2
+        expected = np.log(spectrum[:, i, i] / (spectrum[:, i, i] - flow)).mean()
+        assert found[i, j] == pytest.approx(expected, rel=1e-6, abs=1e-10)
+    assert found[1, 0] > 0.05 > 0.01 > found[0, 1]
+
+
 @pytest.mark.parametrize("options", [{}, {"conditional": True}, {"bands": [(0, 20), (20, 60)]}])
 @pytest.mark.parametrize("order", [3, None])
 def test_batches_are_loops_and_torch_is_numpy(options, order):

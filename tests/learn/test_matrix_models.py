@@ -119,6 +119,23 @@ def test_dual_ridge_is_scikit_learns():
         np.testing.assert_allclose(found, Ridge(alpha=penalty).fit(x, y).predict(new), rtol=1e-8)
 
 
+def test_the_way_back_from_logarithms_keeps_the_mean():
+    """A prediction of the mean logarithm is too low: exp of a mean is below the mean of exp."""
+    generator = np.random.default_rng(6)
+    x, y = generator.normal(size=(40, 3)), np.exp(generator.normal(size=(40, 2)))
+    folds = [(np.delete(np.arange(40), part), part) for part in np.split(np.arange(40), 5)]
+    left_out, everywhere = fit_entries(x @ x.T, np.arange(40), y, folds)
+    np.testing.assert_allclose(left_out.mean(0), y.mean(0), rtol=1e-12)
+    np.testing.assert_allclose(everywhere.mean(0), y.mean(0), rtol=0.1)
+
+
+def test_each_record_twice_changes_no_penalty():
+    x, y, new = (np.random.default_rng(4).normal(size=shape) for shape in ((9, 5), (9, 2), (3, 5)))
+    twice, both = np.concatenate([x, x]), np.concatenate([y, y])
+    once = dual_ridge(x @ x.T, new @ x.T, y)
+    np.testing.assert_allclose(dual_ridge(twice @ twice.T, new @ twice.T, both), once, rtol=1e-8, atol=1e-12)
+
+
 def test_a_log_link_fits_what_is_exponential():
     generator = np.random.default_rng(0)
     x = generator.standard_normal((80, 3))

@@ -159,6 +159,9 @@ def test_models_that_do_not():
     unclear = beats_mean(*study([0.3, -0.3, 0.25, -0.25, 0.2, -0.2]))
     assert unclear.verdict == "unclear" and unclear.interval[0] < 0 < unclear.interval[1]
     assert "no proof that it beats" in unclear.words
+    # A control that is shrunk to the mean matrix differs from it by nothing that counts, if in every subject.
+    tiny = beats_mean(*study(1 - np.sqrt(1 - np.linspace(1e-6, 5e-6, 8))))
+    assert 0 < tiny.interval[0] < 1e-5 and tiny.wins == 8 and tiny.verdict == "unclear"
     same = beats_mean(*study([0.0] * 6))
     assert same.verdict == "unclear" and same.p == 1 and same.mean_skill == 0
 

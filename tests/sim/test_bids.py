@@ -68,6 +68,20 @@ def test_a_bids_data_set(tmp_path):
         ]  # fmt: skip
 
 
+def test_tables_of_other_runs_are_not_taken_and_the_closest_is(tmp_path):
+    folder = tmp_path / "sub-01" / "eeg"
+    folder.mkdir(parents=True)
+    for run in (1, 2, 3):
+        (folder / f"sub-01_task-grip_run-{run}_eeg.edf").touch()
+    for table in ("sub-01_task-grip_run-1_events", "sub-01_task-grip_events", "sub-01_task-rest_run-2_events"):
+        (folder / f"{table}.tsv").touch()
+    (tmp_path / "task-grip_run-3_channels.tsv").touch()
+    found = bids_files(tmp_path)
+    names = "sub-01_task-grip_run-1_events.tsv", "sub-01_task-grip_events.tsv", "sub-01_task-grip_events.tsv"
+    assert [each.event_table for each in found] == [str(folder / name) for name in names]
+    assert [each.eeg_table for each in found] == ["", "", str(tmp_path / "task-grip_run-3_channels.tsv")]
+
+
 def test_events_become_recordings_with_conditions(tmp_path):
     root = _bids(tmp_path)
     found = find_recordings(root, events=["rest", "grip"])
@@ -205,6 +219,14 @@ def test_windows_longer_than_the_recording(tmp_path):
     for seconds in (3.0, -1.0):
         with pytest.raises(InputError, match=r"a\.csv into records of -?\d s: it has 2\.000 s"):
             cut_into_windows(RecordingSource(eeg=str(path), name="a"), seconds)
+
+
+def test_events_of_a_part_are_counted_from_the_files_start(tmp_path):
+    events = tmp_path / "events.tsv"
+    events.write_text("onset\tduration\ttrial_type\n1.0\t1.0\tgrip\n5.0\t2.0\tgrip\n")
+    source = RecordingSource(eeg=str(_table(tmp_path / "a.csv")), event_table=str(events), name="a", start_s=3.0)
+    (part,) = cut_at_events(source, ("grip",))
+    assert (part.start_s, part.stop_s) == (pytest.approx(5.0), pytest.approx(7.0))
 
 
 def test_events_of_a_recording_without(tmp_path):

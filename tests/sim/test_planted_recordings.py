@@ -275,6 +275,19 @@ def test_coupling_says_how_much_muscles_share_with_cortex():
     assert gains(0.5) == pytest.approx(0.5, abs=0.12)
 
 
+def test_condition_and_subject_move_the_factors_as_said():
+    def shared(index, **change):
+        return factors_of(PlantedConfig(subjects=2, records_per_subject=4, **change), 1, index).shared
+
+    for index, sign in enumerate((-1, 1, -1, 1)):
+        moved = shared(index, condition_shift=3.0) - shared(index, condition_shift=0.0)
+        np.testing.assert_allclose(moved, [1.5 * sign, 0, 0, 0], atol=1e-12)
+    same = {"condition_shift": 0.0, "subject_share": 1.0}
+    np.testing.assert_array_equal(shared(0, **same), shared(3, **same))
+    assert np.abs(shared(0, **same) - shared(4, **same)).max() > 0.1
+    assert np.abs(shared(0, subject_share=0.0) - shared(2, subject_share=0.0)).max() > 0.1
+
+
 def test_muscles_do_not_drive_cortex(planted):
     system = planted.system
     assert not ((system.target < 19) & (system.source >= 19)).any()

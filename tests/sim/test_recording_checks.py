@@ -60,6 +60,13 @@ def test_saturated_channels(step):
     assert _notes(x) == f"a is saturated in part: 150 uV in {top} of 5000 samples"
 
 
+def test_a_coarse_signal_is_not_cut_off_at_its_largest_value():
+    """A hundred levels, each as often as its neighbours: 1 % of samples lie at either end."""
+    x = 1e-6 * np.random.default_rng(0).integers(0, 100, 5000)
+    assert _faults(x) == {} and _notes(x) == ""
+    assert _faults(np.clip(x, 10e-6, 90e-6))["a"][0] == "saturated"
+
+
 def test_out_of_range_and_units():
     assert _faults(_noise(std_v=250e-6))["a"][0] == "out of range"
     assert not _faults(_noise(std_v=250e-6), "emg")

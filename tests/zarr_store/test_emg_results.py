@@ -43,7 +43,7 @@ def made(tmp_path_factory):
     write_mock_features(study, subjects=4, per_subject=5, failed=(3,))
     sweep = EmgSweep(config, EmgRecords.of(open_features(study)))
     for run in sweep.runs:
-        training = network_training(config, run.optimizer) if run.optimizer != "none" else None
+        training = network_training(config, run.model, run.optimizer) if run.optimizer != "none" else None
         if run.cell == ("pls", "none", BY_SUBJECT, 2):
             spec = {"kind": run.kind, "spec": run.spec, "labels": run.labels}
             write_failure(study, run.id, spec | {"reason": "diverged: for the test"})
