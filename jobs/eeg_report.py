@@ -1,16 +1,13 @@
 """The report of an eeg study: one HTML file that needs nothing else, and its pictures beside it."""
 
-import base64
 import shlex
-from datetime import UTC, datetime
 from pathlib import Path
 
-import jinja2
 import numpy as np
 
 from ..hpc.emg_names import SPLIT_NAMES, model_name
 from ..zarr_store.schema import Status
-from ..zarr_store.study import Study, atomic_write_bytes, atomic_write_text
+from ..zarr_store.study import Study
 from .eeg_evidence import EegEvidence, read_eeg_evidence
 from .eeg_figures import curve_pictures, scatter_pictures, subject_pictures
 from .eeg_findings import data_words, summary
@@ -19,7 +16,7 @@ from .eeg_methods import PAPER_WORDS, method_words
 from .eeg_records import fact_rows, note_rows
 from .eeg_score_tables import skill_tables, table_3
 from .evidence import version_rows
-from .report import Section
+from .report_page import Section, write_page
 from .timeline import stage_rows, timeline_picture
 from .typesetting import table_of
 
@@ -55,29 +52,7 @@ def write_eeg_report(study: Study) -> Path:
         _curves(evidence), _eeg(evidence), _data(evidence), _paper(), _failures(evidence), _methods(evidence),
         _runs(evidence),
     ]  # fmt: skip
-    sections = [section for section in sections if section is not None]
-    page = evidence.study.report / "index.html"
-    for section in sections:
-        for picture in section.pictures:
-            atomic_write_bytes(page.with_name(f"{picture.name}.png"), picture.light)
-    atomic_write_text(page, _render(evidence, sections))
-    return page
-
-
-def _render(evidence, sections):
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(Path(__file__).with_name("templates")),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters["png"] = lambda data: "data:image/png;base64," + base64.b64encode(data).decode("ascii")
-    written = datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC")
-    source = evidence.results.attrs.get("source", "motorsweep")
-    return environment.get_template("eeg_report.html").render(
-        name=evidence.name, summary=summary(evidence), sections=sections, written=written, source=source
-    )
+    return write_page(evidence, sections, summary=summary(evidence), kicker="motorsweep report · EEG to EMG")
 
 
 # ---- sections, in the order of the page -----------------------------------------------------------------------------
@@ -87,7 +62,8 @@ def _skill(evidence: EegEvidence):
     text = (
         "Skill is the share of the mean matrix's squared error on test records that a model takes away: 0 is the mean "
         "matrix of the training records, which knows nothing of the EEG; 1 is perfect; below 0 is worse than knowing "
-        "nothing. It beats the mean matrix where the 95 % interval lies above 0, and loses where it lies below."
+        "nothing. It beats the mean matrix where the 95 % interval lies above 0, and loses where it lies below; less "
+        "than a hundredth is called unclear, whatever the interval."
     )
     notes = ["In grey, R² and r pooled over all entries off the diagonal: the mean matrix has high ones as well."]
     return Section(
@@ -107,7 +83,7 @@ def _table_3(evidence):
     ]
     return Section(
         id="table-3", title="Scores as in the paper's Table 3", paragraphs=[text],
-        tables=[table_3(evidence, split) for split in evidence.splits], notes=notes,
+        tables=[table_3(evidence, split) for split in evidence.splits], notes=notes, style="dense",
     )  # fmt: skip
 
 
@@ -172,7 +148,7 @@ def _data(evidence):
 
 
 def _paper():
-    return Section(id="paper", title="What does not agree within the paper", paragraphs=list(PAPER_WORDS))
+    return Section(id="paper", title="What does not agree within the paper", paragraphs=list(PAPER_WORDS), style="box")
 
 
 def _failures(evidence):

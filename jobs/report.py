@@ -1,15 +1,10 @@
 """The report of a study: one HTML file that needs nothing else, and its pictures beside it."""
 
-import base64
 import shlex
-from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from pathlib import Path
 
-import jinja2
-
 from ..hpc.predictor_names import FLOOR, INPUT_NAMES
-from ..zarr_store.study import Study, atomic_write_bytes, atomic_write_text
+from ..zarr_store.study import Study
 from .calibration import calibration_pictures, calibration_words
 from .evidence import Evidence, read_evidence, version_rows
 from .failures import failure_rows
@@ -17,6 +12,7 @@ from .field_figure import field_pictures, field_view
 from .figures import loss_pictures, prediction_pictures
 from .findings import criteria_words, input_words, responses_in_training, size_words, summary
 from .muscle_scores import muscle_picture, muscle_table, silent_muscles
+from .report_page import Section, write_page
 from .report_tables import conclusions_table, score_table
 from .score_figures import CURVE_TOP, complexity_picture, curve_pictures, forest_picture
 from .study_facts import assumptions, facts
@@ -26,32 +22,6 @@ from .training_tables import chosen_table, criteria_table, validation_table
 from .typesetting import table_of
 
 _SHOWN_FAILURES = 50
-
-
-@dataclass(frozen=True, kw_only=True)
-class Section:
-    """A part of the page.
-
-    Attributes
-    ----------
-    id, title : str
-    paragraphs : list of str
-        Text; escaped by the template.
-    tables : list of Markup
-    pictures : list of Picture
-    columns : int
-        Pictures side by side on a wide page.
-    notes : list of str
-        Small print below, such as what is missing.
-    """
-
-    id: str
-    title: str
-    paragraphs: list = field(default_factory=list)
-    tables: list = field(default_factory=list)
-    pictures: list = field(default_factory=list)
-    columns: int = 1
-    notes: list = field(default_factory=list)
 
 
 def write_report(study: Study) -> Path:
@@ -86,29 +56,7 @@ def write_report(study: Study) -> Path:
         _criteria(evidence), _complexity(evidence), _synergies(evidence), _validation(evidence), _field(evidence),
         _predictions(evidence), _losses(evidence), _failures(evidence), _runs(evidence), _rests_on(evidence),
     ]  # fmt: skip
-    sections = [section for section in sections if section is not None]
-    page = evidence.study.report / "index.html"
-    for section in sections:
-        for picture in section.pictures:
-            atomic_write_bytes(page.with_name(f"{picture.name}.png"), picture.light)
-    atomic_write_text(page, _render(evidence, sections))
-    return page
-
-
-def _render(evidence, sections):
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(Path(__file__).with_name("templates")),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters["png"] = lambda data: "data:image/png;base64," + base64.b64encode(data).decode("ascii")
-    written = datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC")
-    source = evidence.results.attrs.get("source", "motorsweep")
-    return environment.get_template("report.html").render(
-        name=evidence.name, summary=summary(evidence), sections=sections, written=written, source=source
-    )
+    return write_page(evidence, sections, summary=summary(evidence))
 
 
 # ---- sections, in the order of the page -----------------------------------------------------------------------------
