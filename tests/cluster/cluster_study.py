@@ -17,6 +17,8 @@ from motorsweep.hpc.slurm_jobs import read_jobs
 from motorsweep.zarr_store.schema import Status
 from motorsweep.zarr_store.study import Study
 
+from ..jobs.conftest import TINY, changed
+
 SLURM_TABLES = """[slurm]
 interface = "lo"
 [slurm.driver]
@@ -41,6 +43,21 @@ memory_gb = 3.0
 walltime = "0:20:00"
 """
 )  # for launchers that reach other nodes by names and ssh: these nodes have neither
+# Many small shards make a stage long enough to be disturbed; long trainings of few networks, likewise.
+MANY = changed(
+    TINY.replace('"tiny"', '"many"'),
+    poses__grid=1,
+    poses__random=99,
+    solver__poses_per_shard=1,
+    solver__order=1,
+    stimulation__intensities_percent_rmt=[120],
+    stimulation__trials=[24],
+    autoencoder__epochs=12,
+    mappers__epochs=20,
+    validation__repeats=1,
+)
+# As many as autoencoders, so that each has its own: what all ranks train together has other last bits.
+TWO_RANKS = SLURM_TABLES.replace("nodes = 3", "nodes = 2")
 VOLATILE = ("seconds", "started", "provenance")  # of a record: when and where, not what
 
 
@@ -205,3 +222,24 @@ def copy_of(study, folder, *parts):
 def _others(study, place, names, parts):
     top = os.path.samefile(place, study.folder)
     return [name for name in names if top and parts and name not in parts]
+
+
+def assert_solved(study, undisturbed, killed_drivers=0):
+    study.assert_each_pose_once(killed_drivers)
+    study.assert_same_volumes(undisturbed)
+    study.assert_clean()
+
+
+def pids(slurm, *words, **variables):
+    """Processes of jobs whose command line has the words, and whose environment the variables."""
+    found = []
+    for pid, line in slurm.processes().items():
+        held = Path(f"/proc/{pid}/environ").read_bytes().split(b"\0")
+        if all(word in line for word in words) and all(f"{k}={v}".encode() in held for k, v in variables.items()):
+            found.append(pid)
+    return found
+
+
+def driver_pid(slurm, job):
+    (pid,) = pids(slurm, "motorsweep.jobs.cli", "simulate", SLURM_JOB_ID=job)
+    return pid

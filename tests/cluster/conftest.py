@@ -5,7 +5,7 @@ import sys
 import pytest
 
 from ..jobs.conftest import TINY
-from .cluster_study import SLURM_TABLES, ClusterStudy, run_serially
+from .cluster_study import MANY, SLURM_TABLES, ClusterStudy, run_serially
 from .slurm_on_this_machine import SEARCHED, SlurmOnThisMachine, missing_programs
 
 SSH = """#!/bin/bash
@@ -67,3 +67,11 @@ def serial(tmp_path_factory, environment):
     """The tiny study, run to its end in one process; not to be changed."""
     folder = tmp_path_factory.mktemp("serial")
     return run_serially(folder, TINY, {**os.environ, **environment}, sys.executable, "run")
+
+
+@pytest.fixture(scope="session")
+def undisturbed(tmp_path_factory, environment):
+    """The study by one process, up to its results."""
+    folder = tmp_path_factory.mktemp("undisturbed")
+    verbs = ("simulate", "encode", "train", "collect")
+    return run_serially(folder, MANY, {**os.environ, **environment}, sys.executable, *verbs)

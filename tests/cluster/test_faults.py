@@ -1,10 +1,8 @@
 """Whatever dies under a study on SLURM, the same command brings it to its end, with the same numbers."""
 
-import json
 import os
 import signal
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -12,36 +10,21 @@ from motorsweep.hpc.prepare import prepare_volumes
 from motorsweep.jobs.config import load_study_config
 from motorsweep.zarr_store.study import Study
 
-from ..jobs.conftest import TINY, changed
-from .cluster_study import SLURM_TABLES, assert_same_files, copy_of, run_serially
+from .cluster_study import (
+    MANY,
+    SLURM_TABLES,
+    TWO_RANKS,
+    assert_same_files,
+    assert_solved,
+    copy_of,
+    driver_pid,
+    pids,
+)
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200)]
 
-# Many small shards make a stage long enough to be disturbed; long trainings of few networks, likewise.
-MANY = changed(
-    TINY.replace('"tiny"', '"many"'),
-    poses__grid=1,
-    poses__random=99,
-    solver__poses_per_shard=1,
-    solver__order=1,
-    stimulation__intensities_percent_rmt=[120],
-    stimulation__trials=[24],
-    autoencoder__epochs=12,
-    mappers__epochs=20,
-    validation__repeats=1,
-)
-# As many as autoencoders, so that each has its own: what all ranks train together has other last bits.
-TWO_RANKS = SLURM_TABLES.replace("nodes = 3", "nodes = 2")
 PREPARED = ("volumes.zarr", "cache")
 SOLVED = (*PREPARED, "trials.zarr")
-
-
-@pytest.fixture(scope="module")
-def undisturbed(tmp_path_factory, environment):
-    """The study by one process, up to its results."""
-    folder = tmp_path_factory.mktemp("undisturbed")
-    verbs = ("simulate", "encode", "train", "collect")
-    return run_serially(folder, MANY, {**os.environ, **environment}, sys.executable, *verbs)
 
 
 @pytest.fixture(scope="module")
@@ -83,32 +66,11 @@ def training(on_cluster, undisturbed):
     return begin
 
 
-def assert_solved(study, undisturbed, killed_drivers=0):
-    study.assert_each_pose_once(killed_drivers)
-    study.assert_same_volumes(undisturbed)
-    study.assert_clean()
-
-
 def assert_trained(study, undisturbed):
     study.assert_same_records(undisturbed)
     study.command("collect", study.file.name)
     assert_same_files(study.study.results, undisturbed.results)
     study.assert_clean()
-
-
-def pids(slurm, *words, **variables):
-    """Processes of jobs whose command line has the words, and whose environment the variables."""
-    found = []
-    for pid, line in slurm.processes().items():
-        held = Path(f"/proc/{pid}/environ").read_bytes().split(b"\0")
-        if all(word in line for word in words) and all(f"{k}={v}".encode() in held for k, v in variables.items()):
-            found.append(pid)
-    return found
-
-
-def driver_pid(slurm, job):
-    (pid,) = pids(slurm, "motorsweep.jobs.cli", "simulate", SLURM_JOB_ID=job)
-    return pid
 
 
 # ---- solving --------------------------------------------------------------------------------------------------------
@@ -268,27 +230,3 @@ def test_training_goes_on_from_its_checkpoints_after_the_signal(slurm, training,
     begun = [event["state"] for event in study.events("stage", "encode")]
     assert begun[:2] == ["started", "stopped"] and begun[-1] == "finished"
     assert_trained(study, undisturbed)
-
-
-# ---- all of it ------------------------------------------------------------------------------------------------------
-
-
-def test_the_whole_chain_is_sent_again_after_its_driver_was_killed(slurm, on_cluster, undisturbed):
-    """What waited for the driver is cancelled by SLURM; the same command takes all of it to the end."""
-    study = on_cluster(MANY, tables=TWO_RANKS)
-    jobs = study.submit()
-    study.wait_for_shards(5, jobs["simulate"])
-    os.kill(driver_pid(slurm, jobs["simulate"]), signal.SIGKILL)
-    study.wait_over(jobs["simulate"], "FAILED")
-    for verb in ("train", "collect"):
-        study.wait_over(jobs[verb], "CANCELLED")
-    again = study.submit()
-    for job in again.values():
-        study.wait_over(job)
-    told = json.loads(study.command("status", study.file.name, "--json").stdout)
-    assert {job["job"]: job["state"] for job in told["jobs"] if job["role"] == "driver"} == dict.fromkeys(
-        again.values(), "done"
-    )
-    assert_solved(study, undisturbed, killed_drivers=1)
-    study.assert_same_records(undisturbed)
-    assert_same_files(study.study.results, undisturbed.results)

@@ -1,14 +1,29 @@
 """A study goes to SLURM by `motorsweep submit` and comes back with the numbers of one process."""
 
 import json
+import os
+import signal
+import sys
 
 import numpy as np
 import pytest
+from motorsweep import open_features, open_results
 from motorsweep.hpc.slurm_jobs import read_jobs
 from motorsweep.zarr_store.codes import read_codes
 
-from ..jobs.conftest import TINY
-from .cluster_study import ONE_NODE, SLURM_TABLES, assert_same_files, copy_of
+from ..jobs.conftest import TINY, changed
+from ..jobs.eeg_study import TINY_EEG
+from .cluster_study import (
+    MANY,
+    ONE_NODE,
+    SLURM_TABLES,
+    TWO_RANKS,
+    assert_same_files,
+    assert_solved,
+    copy_of,
+    driver_pid,
+    run_serially,
+)
 
 pytestmark = pytest.mark.slow
 
@@ -101,3 +116,41 @@ def test_two_studies_run_one_at_a_time_as_job_arrays(on_cluster, serial, slurm, 
             assert job["log"].startswith(str(study.study.logs)) and open(job["log"]).read()
         assert (study.study.report / "index.html").exists()
         study.assert_clean()
+
+
+def test_the_whole_chain_is_sent_again_after_its_driver_was_killed(slurm, on_cluster, undisturbed):
+    """What waited for the driver is cancelled by SLURM; the same command takes all of it to the end."""
+    study = on_cluster(MANY, tables=TWO_RANKS)
+    jobs = study.submit()
+    study.wait_for_shards(5, jobs["simulate"])
+    os.kill(driver_pid(slurm, jobs["simulate"]), signal.SIGKILL)
+    study.wait_over(jobs["simulate"], "FAILED")
+    for verb in ("train", "collect"):
+        study.wait_over(jobs[verb], "CANCELLED")
+    again = study.submit()
+    for job in again.values():
+        study.wait_over(job)
+    told = json.loads(study.command("status", study.file.name, "--json").stdout)
+    assert {job["job"]: job["state"] for job in told["jobs"] if job["role"] == "driver"} == dict.fromkeys(
+        again.values(), "done"
+    )
+    assert_solved(study, undisturbed, killed_drivers=1)
+    study.assert_same_records(undisturbed)
+    assert_same_files(study.study.results, undisturbed.results)
+
+
+def test_a_study_of_eeg_goes_the_same_way(on_cluster, environment, tmp_path):
+    text = changed(TINY_EEG, **{"records.planted__n_eeg": 13})  # fewer are too few for the network
+    (tmp_path / "serial").mkdir()
+    serial = run_serially(tmp_path / "serial", text, {**os.environ, **environment}, sys.executable, "run")
+    study = on_cluster(text, tmp_path / "cluster")
+    jobs = study.submit()
+    for job in jobs.values():
+        study.wait_over(job)
+    assert states(study) == {"simulate": "done", "train": "done", "collect": "done"}
+    for read in (open_features, open_results):
+        one, two = (read(each).drop_vars("seconds") for each in (study.study, serial))
+        assert one.identical(two)
+    study.assert_same_records(serial)
+    assert "mean matrix" in (study.study.report / "index.html").read_text()
+    study.assert_clean()
