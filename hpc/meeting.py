@@ -18,7 +18,7 @@ from contextlib import ExitStack, contextmanager
 from importlib.util import find_spec
 from pathlib import Path
 
-from ..errors import ConfigError, MissingPackageError, MotorsweepError
+from ..errors import ConfigError, MissingPackageError, MotorsweepError, StoreError
 from ..zarr_store.atomic import atomic_write_text
 from .slurm_config import BACKENDS
 from .task_queue import machine_id
@@ -138,8 +138,12 @@ def _arrive(ranks, folder, deadline):
     own = _card(ranks)
     mine, answer = folder / f"rank-{ranks.rank}.json", folder / "answer.json"
     while True:
-        if not mine.exists():  # rank 0 clears the folder of what is old
-            atomic_write_text(mine, json.dumps(own))
+        if not mine.exists():
+            try:
+                atomic_write_text(mine, json.dumps(own))
+            except StoreError as error:  # rank 0 has just cleared the folder of what is old: the next turn writes again
+                if not isinstance(error.__cause__, FileNotFoundError):
+                    raise
         plan = _read(answer)
         if plan and plan["size"] == ranks.size and plan["numbers"][ranks.rank] == own["number"]:
             atomic_write_text(mine, json.dumps(own | {"read": plan["id"]}))

@@ -2,6 +2,7 @@
 
 import socket
 from datetime import timedelta
+from importlib import import_module
 
 import torch
 from torch import Tensor
@@ -26,6 +27,8 @@ class TorchCommunicator(Communicator):
 
     def __init__(self, rank: int, size: int, address: str):
         super().__init__(rank, size)
+        # An optimizer loads this part of torch; loaded while there is a group it holds it for good, see `close`.
+        import_module("torch._dynamo")
         from torch import distributed
 
         self._distributed = distributed

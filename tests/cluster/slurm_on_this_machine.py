@@ -265,6 +265,8 @@ class SlurmOnThisMachine:
         for pid in sorted(lost, key=lambda pid: "slurmstepd" not in lost[pid]):  # first those who would tell SLURM
             with suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
+        # On a busy machine a killed process is there until it is scheduled once more.
+        _until(lambda: not self.processes(node), timeout, f"no process of {node} is left", self.processes)
         if tell:
             self.run("scontrol", "update", f"NodeName={node}", "State=DOWN", "Reason=power")
         _until(lambda: self.node_states()[node] == "DOWN", timeout, f"{node} is down", self.node_states)
