@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from motorsweep.errors import StoreError
 from motorsweep.hpc.events import EventLog, StageEvent, TaskEvent
-from motorsweep.jobs import report
+from motorsweep.jobs import report, report_page
 from motorsweep.jobs.evidence import read_evidence
 from motorsweep.jobs.field_figure import field_view
 from motorsweep.jobs.report import write_report
@@ -513,7 +513,7 @@ def test_an_interrupted_report_leaves_the_old_page(tmp_path, monkeypatch):
     def interrupted(*_):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(report, "_render", interrupted)
+    monkeypatch.setattr(report_page.jinja2.Environment, "get_template", interrupted)
     with pytest.raises(KeyboardInterrupt):
         write_report(study)
     assert (study.report / "index.html").read_bytes() == before
