@@ -88,12 +88,12 @@ def test_a_workers_job_is_cancelled(slurm, solving, undisturbed):
 
 
 def test_the_node_of_a_worker_dies(slurm, solving, undisturbed):
-    """SLURM finds out by itself, half a minute later; Dask at once."""
+    """Dask finds out at once. That SLURM does so by itself is tested in test_slurm_fixture.py."""
     study, job = solving()
     driver = slurm.job(job)["NodeList"]
     nodes = {worker: slurm.job(worker)["NodeList"] for worker in study.workers()}
     lost, node = next((worker, node) for worker, node in nodes.items() if node not in (driver, ""))
-    slurm.kill_node(node)
+    slurm.kill_node(node, tell=True)
     try:
         study.wait_over(job)
         assert slurm.state(lost) == "NODE_FAIL"
