@@ -6,6 +6,8 @@ from types import ModuleType
 from typing import Any
 
 import numpy as np
+import scipy.fft
+import scipy.linalg
 
 from ..errors import InputError
 
@@ -35,6 +37,24 @@ class Arrays:
     def zeros(self, shape: tuple[int, ...]):
         """Float64 zeros."""
         return np.zeros(shape) if self.xp is np else self.xp.zeros(shape, dtype=self.xp.float64, device=self.device)
+
+    def rfft_parts(self, values):
+        """Real and imaginary parts (…, f, 2) of the Fourier transform of real values (…, n) over their last axis."""
+        if self.xp is np:
+            transformed = scipy.fft.rfft(values)
+            return transformed.view(np.float64).reshape(*transformed.shape, 2)
+        return self.xp.view_as_real(self.xp.fft.rfft(values))
+
+    def solve_transposed(self, lower, right):
+        """Solutions (batch, n, k) of Lᵀ y = right, with L (batch, n, n) lower triangular."""
+        if self.xp is np:
+            return np.stack(
+                [
+                    scipy.linalg.solve_triangular(each, side, trans="T", lower=True, check_finite=False)
+                    for each, side in zip(lower, right, strict=True)
+                ]
+            )
+        return self.xp.linalg.solve_triangular(lower.swapaxes(-1, -2), right, upper=True)
 
     def get(self, values) -> np.ndarray:
         """The values as a NumPy array."""

@@ -1,10 +1,7 @@
 """Products of channels with their own pasts, from which every autoregressive fit of a record follows.
 
-The regressors of a vector autoregression (VAR) are the same channels again, later by a sample at each lag. So the
-matrix of their products G(a, b) = Σ_t x_{t-a} x_{t-b}ᵀ needs not be made from a design matrix of all lags: its first
-block row takes one small product per lag, and G(a+1, b+1) differs from G(a, b) by two samples at the ends. This is
-exact, the "covariance method" (ordinary least squares, with a constant), not the one of autocorrelations. With the lags
-in order, one Cholesky factor of G holds the residual covariance and the coefficients of every order at once.
+The matrix of these products comes from `lagged_products`. With the lags in order, one Cholesky factor of it holds the
+residual covariance and the coefficients of every order at once.
 """
 
 from dataclasses import dataclass
@@ -13,14 +10,13 @@ import numpy as np
 
 from ..errors import InputError
 from .connectivity_arrays import Arrays
+from .lagged_products import centred_products
 
 # Relative eigenvalue of the covariance of channels below which a direction holds nothing: above the rounding of samples
 # stored as float32, and far below what an amplifier's noise leaves.
 RANK_TOLERANCE = 1e-10
 # Share of a regressor's variance that the ones before it must leave: below, fewer than about five digits are right.
 _LEAST_PIVOT = 1e-11
-# Instants whose products with their pasts are one product of matrices: of 2 to 10, the fastest for 6 and 19 channels.
-_TOGETHER = 4
 
 
 @dataclass(frozen=True, eq=False)
@@ -89,7 +85,7 @@ class LagFactor:
     def transposed_coefficients(self, order: int):
         """Least-squares coefficients (batch, order·c, c) of an order up to the largest, regressors along the rows."""
         m = order * self.channels
-        return self.space.xp.linalg.solve(self.past[:, :m, :m].swapaxes(-1, -2), self.now[:, :, :m].swapaxes(-1, -2))
+        return self.space.solve_transposed(self.past[:, :m, :m], self.now[:, :, :m].swapaxes(-1, -2))
 
     def coefficients(self, order: int):
         """Coefficients (batch, order, c, c) of standardised channels, entry [k, i, j] of x_i on x_j lagged by k + 1."""
@@ -133,9 +129,7 @@ def lag_gram(
             f"{max(n, 0)} instants have so long a past, so that the fit would be perfect and mean nothing. Take a "
             "lower order, fewer channels or a longer record."
         )
-    x = space.put(z.swapaxes(-1, -2))
-    products = _shifted_products(x, order, space)
-    products -= n * _outer(_window_means(x, order, space))
+    products = centred_products(space.put(z), order, space)
     products /= n
     rank = covariance_rank(space.get(products[:, 0, :, 0, :]))
     if floor:
@@ -229,59 +223,3 @@ def _singular(doing: str, left: str) -> str:
         "band-limited far below half of the sampling rate: resample to about three times the highest frequency that is "
         "left, lower the order, or give `regularise` (1e-6, say)."
     )
-
-
-def _shifted_products(x, order: int, space: Arrays):
-    """Sums G[a, i, b, j] of x[t - a, i] x[t - b, j] over t from `order` on; x is (batch, samples, c)."""
-    b, t, c = x.shape
-    first = _first_row(x, order, space)
-    products = space.zeros((b, order + 1, c, order + 1, c))
-    products[:, 0] = first
-    products[:, :, :, 0] = first.swapaxes(1, 2).swapaxes(2, 3)
-    head = x[:, list(range(order - 1, -1, -1))]
-    tail = x[:, list(range(t - 1, t - 1 - order, -1))]
-    ends = _outer(head) - _outer(tail)
-    for a in range(order):
-        products[:, a + 1, :, 1:] = products[:, a, :, :-1] + ends[:, a]
-    return products
-
-
-def _first_row(x, order: int, space: Arrays):
-    """Sums over t of x[t, i] x[t - k, j] as (batch, i, k, j).
-
-    Instants are taken by blocks of `_TOGETHER`, which makes matrix products large enough to be fast. Stretches of a few
-    blocks that follow each other without overlap are the rows of a view of the same memory, so that no lagged copy is
-    made; as many starts as a stretch has blocks cover every block once.
-    """
-    b, t, c = x.shape
-    flat, size, span = x.reshape(b, -1), _TOGETHER, order + _TOGETHER
-    stretch = -(-span // size)  # blocks, of which the last holds the instants
-    first = (stretch - 1) * size
-    blocks = max(0, (t - first) // size)
-    joint = space.zeros((b, size * c, span * c))
-    for start in range(min(stretch, blocks)):
-        rows = -(-(blocks - start) // stretch)
-        part = flat[:, start * size * c : (start + rows * stretch) * size * c].reshape(b, rows, stretch * size * c)
-        joint += part[:, :, first * c :].swapaxes(1, 2) @ part[:, :, (stretch * size - span) * c :]
-    joint = joint.reshape(b, size, c, span, c)
-    total = sum(joint[:, q][:, :, list(range(order + q, q - 1, -1))] for q in range(size))
-    for instant in (*range(order, first), *range(first + blocks * size, t)):
-        past = x[:, list(range(instant, instant - order - 1, -1))]
-        total = total + x[:, instant, :, None, None] * past[:, None]
-    return total
-
-
-def _window_means(x, order: int, space: Arrays):
-    """Mean (batch, order + 1, c) of the channels at each lag over the instants regressed."""
-    b, t, c = x.shape
-    shift = space.zeros((b, order + 1, c))
-    if order:
-        head = x[:, list(range(order - 1, -1, -1))]
-        tail = x[:, list(range(t - 1, t - 1 - order, -1))]
-        shift[:, 1:] = space.xp.cumsum(head - tail, axis=1)
-    return (x[:, order:].sum(1)[:, None] + shift) / (t - order)
-
-
-def _outer(v):
-    """Products (batch, a, i, b, j) of (batch, a, i) with itself."""
-    return v[:, :, :, None, None] * v[:, None, None, :, :]
