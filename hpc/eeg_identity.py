@@ -10,6 +10,8 @@ from contextlib import suppress
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
+import numpy as np
+
 from ..errors import StoreError
 from ..learn.connectivity_record import ConnectivityConfig
 from ..sim.cleaning import ArtefactRules, CleaningConfig
@@ -85,7 +87,8 @@ def study_records(study, config) -> StudyRecords:
 def check_same_features(study, config) -> bool:
     """Refuse to go on in a folder whose features were made from other records or settings; says which.
 
-    A store of other settings without a record that is done is not refused: nothing is lost when it is made anew.
+    A store of other settings without a record that is done is not refused: nothing is lost when it is made anew. Nor is
+    one to which records came: see `rows_before`.
 
     Parameters
     ----------
@@ -104,18 +107,49 @@ def check_same_features(study, config) -> bool:
     """
     if not study.features.exists():
         return False
-    spec, held = study_records(study, config).spec, open_features(study).attrs
-    if held.get("features_id") == content_id(spec):
+    records, held = study_records(study, config), open_features(study).attrs
+    if held.get("features_id") == content_id(records.spec):
         return True
-    if not (read_feature_status(study) == int(Status.DONE)).any():
+    done = (read_feature_status(study) == int(Status.DONE)).any()
+    if not done or (rows_before(study, records) >= 0).any():
         return False
-    told = differing_keys(held.get("config", {}), plain(spec))
+    told = differing_keys(held.get("config", {}), plain(records.spec))
     more = f"; and {len(told) - _CHANGES_SHOWN} more" if len(told) > _CHANGES_SHOWN else ""
     raise StoreError(
         f"simulating into {study.features}: it was made with other records or settings "
         f"({'; '.join(told[:_CHANGES_SHOWN])}{more}); matrices of two kinds in one store could not be told apart. Give "
         "the study another name or folder, or move the old folder away."
     )
+
+
+def rows_before(study, records) -> np.ndarray:
+    """Where the records of a study are in the features that it has, when only their number has changed.
+
+    Parameters
+    ----------
+    study : Study
+    records : StudyRecords
+
+    Returns
+    -------
+    ndarray of int (record,)
+        Row of each record in the store; -1 for one that is new. All are -1 without a store or a record that is done,
+        where settings are others, or where a record that is done is no longer the same: nothing is carried over then.
+    """
+    none = np.full(len(records.table), -1)
+    if not study.features.exists():
+        return none
+    features, now = open_features(study), plain(records.spec)
+    was = features.attrs.get("config", {})
+    sources, sources_now = was.get("records", {}), now.get("records", {})
+    if {**was, "records": 0} != {**now, "records": 0} or not sources_now:
+        return none
+    names = [str(name) for name in features["record"].values]
+    done = {name for name, state in zip(names, read_feature_status(study), strict=True) if state == int(Status.DONE)}
+    same = {name: row for row, name in enumerate(names) if sources.get(name) == sources_now.get(name)}
+    if not done or not done <= same.keys():
+        return none
+    return np.array([same.get(name, -1) for name, *_ in records.table])
 
 
 # ---- from the tables to what the numerics take -----------------------------------------------------------------------

@@ -9,6 +9,7 @@ from ..errors import InputError
 from ..sim.planted_recordings import planted_recording
 from ..sim.recording_files import read_recording
 from ..zarr_store.atomic import disk_errors
+from ..zarr_store.feature_growth import grow_features
 from ..zarr_store.features import FeatureAxes, create_features, open_features
 from ..zarr_store.ids import content_id
 from .channel_sets import study_channels
@@ -18,6 +19,7 @@ from .eeg_identity import (
     eeg_connectivity,
     emg_connectivity,
     planted_config,
+    rows_before,
     study_records,
 )
 from .executors import GIB
@@ -28,8 +30,8 @@ _LEAST_GB, _COPIES = 0.6, 16  # Python with scipy and MNE; copies of a record th
 def prepare_features(study, config, same):
     """Make the feature store if it is not there: its records, channels, measures and bands.
 
-    A store that was made with other settings and has no record done yet is replaced, so only the study's coordinator
-    may call it.
+    Where only records came, those that are done stay so, and rate and channels of the study remain. A store that was
+    made with other settings and has no record done yet is replaced. So only the study's coordinator may call it.
 
     Parameters
     ----------
@@ -46,7 +48,9 @@ def prepare_features(study, config, same):
     if same:
         return
     records = study_records(study, config)
-    rate_hz, eeg_names, emg_names = _first_channels(config, records)
+    rows = rows_before(study, records)
+    grown = bool((rows >= 0).any())
+    rate_hz, eeg_names, emg_names = _held_channels(study) if grown else _first_channels(config, records)
     axes = FeatureAxes(
         records=records.table,
         measures=config.connectivity.measures,
@@ -55,14 +59,22 @@ def prepare_features(study, config, same):
         emg_names=emg_names,
         expected=config.records.is_planted,
     )
+    described = {
+        "shard": config.records.records_per_task,
+        "attrs": {"features_id": content_id(records.spec), "config": records.spec, "rate_hz": rate_hz},
+        "notes": {"source": config.records.source},
+    }
+    if grown:
+        grow_features(study, axes, rows, **described)
+        return
     _remove_features(study)
-    create_features(
-        study,
-        axes,
-        shard=config.records.records_per_task,
-        attrs={"features_id": content_id(records.spec), "config": records.spec, "rate_hz": rate_hz},
-        notes={"source": config.records.source},
-    )
+    create_features(study, axes, **described)
+
+
+def _held_channels(study):
+    """Rate and channels of the features that are there: (Hz, EEG names, EMG names)."""
+    features = open_features(study)
+    return float(features.attrs["rate_hz"]), *(tuple(map(str, features[axis].values)) for axis in ("eeg_i", "emg_i"))
 
 
 def _first_channels(config, records):

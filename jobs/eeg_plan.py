@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass
 
 import numpy as np
 
-from ..hpc.eeg_identity import check_same_features, planted_config, study_records
+from ..hpc.eeg_identity import check_same_features, planted_config, rows_before, study_records
 from ..zarr_store.features import open_features
 from ..zarr_store.ids import content_id
 from ..zarr_store.runs import read_record, run_state
@@ -124,11 +124,14 @@ def _source(config, records):
 
 def _simulate(study, config, records, same):
     seconds, shard = _seconds_of_record(config), config.records.records_per_task
-    status, basis = np.zeros(len(records.table), np.int8), f"at {seconds:.2g} s a record, not yet measured"
-    if same:
+    basis = f"at {seconds:.2g} s a record, not yet measured"
+    rows = np.arange(len(records.table)) if same else rows_before(study, records)
+    status = np.full(len(rows), int(Status.PENDING))
+    if (rows >= 0).any():
         features = open_features(study)
-        status, shard = features["status"].values, features.attrs["shard"]
-        done = status == int(Status.DONE)
+        status[rows >= 0] = features["status"].values[rows[rows >= 0]]
+        shard = features.attrs["shard"] if same else shard
+        done = features["status"].values == int(Status.DONE)
         if done.any():
             seconds = float(np.nanmedian(features["seconds"].values[done]))
             basis = f"at {seconds:.2g} s a record, median of {done.sum()}"

@@ -10,6 +10,8 @@ from .var_models_gram import check_order
 MEASURES = ("correlation", "coherence", "phase_lag_index", "granger", "dtf")
 PHASE_LAGS = ("phase_lag_index", "weighted_phase_lag_index")
 _MORE_MEASURES = ("weighted_phase_lag_index", "full_frequency_dtf", "ddtf")
+WHOLE = "whole"
+"""Name of the first band, from `fmin_hz` to `fmax_hz`."""
 _DOING = "connectivity"
 
 
@@ -69,6 +71,8 @@ class ConnectivityConfig:
                 if wrong
                 else f"connectivity: no measure was asked for; choose from {', '.join(known)}."
             )
+        _refuse_doubled("measure", self.measures)
+        _refuse_doubled("band", (WHOLE, *(name for name, *_ in self.bands_hz)))
         if self.granger not in ("pairwise", "conditional"):
             raise InputError(
                 f'connectivity: granger = {self.granger!r} is not known; choose "pairwise" or "conditional".'
@@ -88,3 +92,12 @@ class ConnectivityConfig:
         if self.order:
             return self.order
         return max(1, round(self.max_order_ms * 1e-3 * fs)) if self.max_order_ms else self.max_order
+
+
+def _refuse_doubled(what, names) -> None:
+    doubled = next((name for name in names if names.count(name) > 1), None)
+    if doubled is not None:
+        raise InputError(
+            f"connectivity: the {what} {doubled!r} is there twice, so that its matrices could not be told apart by name"
+            f"{' (the whole range has that name)' if doubled == WHOLE else ''}. Take one out, or rename it."
+        )

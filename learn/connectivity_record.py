@@ -7,14 +7,13 @@ import numpy as np
 
 from ..errors import InputError
 from .connectivity_arrays import Arrays, Bands, arrays_on, averaged, bands_of, checked, standardised
-from .connectivity_config import PHASE_LAGS, ConnectivityConfig
+from .connectivity_config import PHASE_LAGS, WHOLE, ConnectivityConfig
 from .connectivity_transfer import TRANSFER_MEASURES, grid_of, partial_coherence, transfer_function, transfer_measure
 from .granger import band_granger, conditional_granger, pairwise_granger, refuse_conditional, refuse_unstable
 from .spectra import band_correlation, coherence_spectrum, phase_lag_spectrum, segment_samples, segment_spectra
 from .var_models import chosen_order, order_criteria, standardised_fit
 from .var_models_gram import covariance_rank, factor, lag_gram
 
-WHOLE = "whole"
 _DOING = "connectivity"
 # Instants per coefficient of an equation below which a note says so.
 _FEW_SAMPLES = 10

@@ -18,6 +18,7 @@ Records are drawn so that each subject, and each condition of a subject, gives e
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from numbers import Integral
 
 import numpy as np
 
@@ -136,7 +137,7 @@ def _each_subject(kind, subjects, strata, rows, seed) -> list[RecordSplit]:
 
 
 def _k_folds(kind, strata, rows, seed, folds, repeats) -> list[RecordSplit]:
-    if not 2 <= folds <= len(rows):
+    if isinstance(folds, bool) or not isinstance(folds, Integral) or not 2 <= folds <= len(rows):
         raise InputError(
             f"split {kind!r}: {folds} folds of {len(rows)} records cannot be made; there must be 2 to {len(rows)}. "
             "Change [validation] folds."

@@ -107,6 +107,13 @@ class PlantedConfig:
         for name in ("subjects", "records_per_subject", "n_eeg", "n_emg", "factors"):
             if not isinstance(getattr(self, name), Integral):
                 raise InputError(f"planted records: {name} = {getattr(self, name)} is no whole number. Give one.")
+        samples = self.seconds * self.rate_hz * (self.n_eeg + self.n_emg)
+        if samples > _MOST_SAMPLES:
+            raise InputError(
+                f"planted records: {self.seconds:g} s of {self.n_eeg + self.n_emg} channels at {self.rate_hz:g} Hz are "
+                f"{samples:.1e} samples a record, and cleaning one takes a dozen copies in memory. Stay below "
+                f"{_MOST_SAMPLES:.0e}: shorter records, and more of them."
+            )
 
 
 _POSITIVE = (
@@ -119,6 +126,7 @@ _POSITIVE = (
     "blinks_per_min",
     "blink_uv",
 )
+_MOST_SAMPLES = 2e8  # 1.6 GB as float64: over two hours of the default channels and rate
 _RANGES = {
     **{"subjects": (1, 1e6), "records_per_subject": (1, 1e6), "seconds": (1, 86400), "rate_hz": (250, 1e5)},
     **{"n_eeg": (2, len(TEN_TWENTY)), "n_emg": (2, len(MUSCLE_NAMES)), "factors": (1, 100)},

@@ -157,6 +157,12 @@ REFUSED = [
     (lambda x: connect(x + 1e-5 * 1.05 ** np.arange(600.0) * np.eye(5)[:, :1], FS), "is not stable"),
     (lambda x: ConnectivityConfig(measures=("coherence", "pli")), "the measure 'pli' is not known; choose from corr"),
     (lambda x: ConnectivityConfig(measures=()), "no measure was asked for"),
+    (lambda x: ConnectivityConfig(measures=("dtf", "granger", "dtf")), "the measure 'dtf' is there twice"),
+    (
+        lambda x: ConnectivityConfig(bands_hz=(("a", 8, 10), ("a", 10, 12))),
+        "the band 'a' is there twice, so that its matrices could not be told apart by name\\. Take",
+    ),
+    (lambda x: ConnectivityConfig(bands_hz=(("whole", 8, 10),)), "'whole' is there twice.*the whole range has that"),
     (lambda x: ConnectivityConfig(granger="both"), "granger = 'both' is not known"),
     (lambda x: ConnectivityConfig(criterion="cv"), "'cv' is not known"),
     (lambda x: ConnectivityConfig(max_order=0), "the order is 0"),
@@ -176,12 +182,13 @@ def test_what_means_nothing_is_refused(call, message):
         call(_record(600))
 
 
-MODULES = ("", "_arrays", "_record", "_transfer")
-
-
-@pytest.mark.parametrize(
-    "name", [*(f"connectivity{end}" for end in MODULES), "spectra", "granger", "var_models", "var_models_theory"]
+MODULES = (
+    *("connectivity", "connectivity_arrays", "connectivity_record", "connectivity_transfer"),
+    *("granger", "lagged_products", "spectra", "var_models", "var_models_theory"),
 )
+
+
+@pytest.mark.parametrize("name", MODULES)
 def test_examples_of_the_docstrings(name):
     failed, tried = doctest.testmod(importlib.import_module(f"motorsweep.learn.{name}"))
     assert tried > 0 and failed == 0

@@ -109,6 +109,7 @@ def test_failed_records_are_in_no_part(kind):
         (("80-20", "abcdefg", 1, None, [1, 2, 9, 10]), "4 of 7 records"),
         (("k-fold", "abcde", 1, None, None, 6), "6 folds of 5 records cannot be made; there must be 2 to 5"),
         (("k-fold", "abcde", 1, None, None, 1), "1 folds of 5"),
+        (("k-fold", "abcde", 1, None, None, 2.5), "2.5 folds of 5 records cannot be made"),
         (("leave-one-subject-out", "aaaaa", 1), "all 5 records .* subject 'a'.*at least 2 subjects"),
         (("leave-one-subject-out", "aaaab", 1), "fold 0: 0 records would be left for training and 1 for validation"),
         (("80-20", "abcde", -1), "the seed is -1; seeds are not negative"),

@@ -337,6 +337,7 @@ def test_a_hum_that_the_rate_cannot_hold_is_not_there():
         ({"seconds": float("nan")}, "seconds = nan is outside"),
         ({"subjects": 0}, "subjects = 0 is outside"),
         ({"subjects": 1.5}, "subjects = 1.5 is no whole number"),
+        ({"seconds": 86400}, "86400 s of 25 channels at 1000 Hz are 2.2e\\+09 samples a record"),
     ],
 )
 def test_configurations_that_cannot_be_made(change, message):
