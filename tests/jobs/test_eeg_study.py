@@ -2,6 +2,8 @@
 
 import json
 import os
+import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -9,11 +11,12 @@ import time
 
 import numpy as np
 import pytest
-from motorsweep import open_features
+from motorsweep import open_features, open_results
 from motorsweep.hpc.study_page import study_snapshot
 from motorsweep.zarr_store.features import read_feature_status
 from motorsweep.zarr_store.study import Study
 
+from ..hpc.test_connect_records import OWN, noise, write_tables
 from .eeg_study import TINY_EEG
 
 TIMED = ("seconds",)
@@ -98,6 +101,28 @@ def test_submit_writes_the_same_three_jobs(command, tmp_path):
         assert f"studies/tiny/slurm/{verb}.sh" in told
 
 
+def test_a_study_of_few_eeg_channels_runs_to_its_end_without_networks(simulated, command, tmp_path):
+    shutil.copytree(simulated[0], tmp_path, dirs_exist_ok=True)
+    why = "not made: EMG network for 6 EEG channels: its kernels of 7², 5² and 3² without padding leave nothing"
+    run = command("run", "study.toml", folder=tmp_path)
+    assert re.search(r"train +24 trainings done in .*  \(" + why, run.stdout) and "failed" not in run.stdout
+    assert re.search(r"collect +24 models done in ", run.stdout)
+    results = open_results(tmp_path / "studies/tiny")
+    assert why.removeprefix("not made: ") in results.attrs["impossible"]["network"]
+    planned = results["run_id"].values != ""
+    assert planned.sum() == 24 and (results["status"].values[planned] == 1).all()
+    status = json.loads(command("status", "study.toml", "--json", folder=tmp_path).stdout)
+    assert status["parts"]["train"] == {"done": 24, "pending": 0, "failed": 0}
+    told = command("plan", "study.toml", folder=tmp_path).stdout
+    assert "train     24 trainings: 24 done, 0 pending" in told and "next      nothing is left to do" in told
+    assert "all is well" in command("verify", "study.toml", folder=tmp_path).stdout
+    page = study_snapshot(tmp_path / "studies/tiny", time.time())
+    assert page["state"] == "finished" and page["failed"] == 0 and not page["failures"]
+    assert "cannot be told: no network was trained." in (tmp_path / "studies/tiny/report/index.html").read_text()
+    again = command("run", "study.toml", folder=tmp_path).stdout
+    assert "train     nothing to do: all 24 trainings are done already" in again
+
+
 def test_what_needs_poses_or_features_says_so(simulated, command, tmp_path):
     folder, _ = simulated
     for words in (("show", "study.toml", "3"), ("export", "studies/tiny", "--format", "nii.gz", "--pose", "1")):
@@ -109,8 +134,6 @@ def test_what_needs_poses_or_features_says_so(simulated, command, tmp_path):
 
 
 def test_a_folder_of_another_kind_or_of_other_records_is_refused(simulated, command, tmp_path):
-    import shutil
-
     shutil.copytree(simulated[0], tmp_path, dirs_exist_ok=True)
     (tmp_path / "study.toml").write_text('name = "tiny"\n[head]\nsource = "sphere"\n')
     told = command("simulate", "study.toml", folder=tmp_path, code=1).stderr
@@ -121,8 +144,6 @@ def test_a_folder_of_another_kind_or_of_other_records_is_refused(simulated, comm
 
 
 def test_damage_is_found_and_mended(simulated, command, tmp_path):
-    import shutil
-
     shutil.copytree(simulated[0], tmp_path, dirs_exist_ok=True)
     store = tmp_path / "studies/tiny/features.zarr"
     torn = store / "eeg_connectivity/c/1/0/0/0"
@@ -134,6 +155,28 @@ def test_damage_is_found_and_mended(simulated, command, tmp_path):
     command("verify", "study.toml", "--repair", folder=tmp_path)
     assert command("simulate", "study.toml", folder=tmp_path).stdout.startswith("simulate  6 records done in")
     same_features(simulated[0], tmp_path)
+
+
+def test_a_subject_who_comes_later_is_added_by_the_same_command(command, tmp_path):
+    def record_subject(name, seed):
+        for trial in range(3):
+            signals = noise(seed + trial, 5), noise(50 + seed + trial, 2)
+            write_tables(tmp_path / "data" / name, f"t{trial}", *signals)
+
+    text = OWN + '[validation]\nsplits = ["leave-one-subject-out"]\n[executor]\nkind = "serial"\n'
+    (tmp_path / "study.toml").write_text(text)
+    record_subject("s1", 1)
+    record_subject("s3", 7)
+    assert command("simulate", "study.toml", folder=tmp_path).stdout.startswith("simulate  6 records done in")
+    record_subject("s2", 13)
+    plan = command("plan", "study.toml", folder=tmp_path).stdout
+    assert "simulate  9 records: 6 done, 3 pending" in plan
+    told = command("run", "study.toml", folder=tmp_path).stdout
+    assert told.startswith("simulate  3 records done in") and ", 6 done before\n" in told
+    results = open_results(tmp_path / "studies/a").load()
+    assert list(results["subject"].values) == ["s1", "s2", "s3"] and results.sizes["record"] == 9
+    tested = results["skill_subject"].sel(model="ridge", optimizer="none", split="leave-one-subject-out")
+    assert np.isfinite(tested).all()
 
 
 @pytest.mark.slow
