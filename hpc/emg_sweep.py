@@ -2,7 +2,8 @@
 
 A run's id is the hash of all that can change its numbers: the features, which records were left out, which records are
 in each part, and how it learns. A split that the records do not allow (one subject cannot be left out of one) is not
-made up: it is left out, and the reason is kept for the results.
+made up: it is left out, and the reason is kept for the results. So are the networks, where there are too few EEG
+channels for them.
 """
 
 from dataclasses import dataclass, field
@@ -10,6 +11,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from ..errors import InputError
+from ..learn.emgnet import check_eeg_channels
 from ..learn.matrix_training import EmgTraining
 from ..learn.record_splits import record_splits
 from ..zarr_store.ids import NUMERICS_VERSION, array_id, content_id, plain
@@ -83,6 +85,8 @@ class EmgRecords:
         Of all records.
     done : tuple of bool
         Which records have features; the others are in no part of any split.
+    n_eeg : int
+        EEG channels.
     planted : bool
         Whether the expected Granger causality is known.
     """
@@ -92,6 +96,7 @@ class EmgRecords:
     subjects: tuple
     conditions: tuple
     done: tuple
+    n_eeg: int
     planted: bool
 
     @classmethod
@@ -103,6 +108,7 @@ class EmgRecords:
             subjects=tuple(map(str, features["subject"].values)),
             conditions=tuple(map(str, features["condition"].values)),
             done=tuple(bool(each) for each in features["status"].values == int(Status.DONE)),
+            n_eeg=features.sizes["eeg_i"],
             planted="emg_granger_expected" in features,
         )
 
@@ -127,7 +133,9 @@ class EmgSweep:
     splits : dict of str to list of RecordSplit
         Those that the records allow, in the order of the study file.
     impossible : dict of str to str
-        The other kinds of split, and why.
+        What the records do not allow, a kind of split or ``"network"``, and why.
+    optimizers : tuple of str
+        Of the networks; empty where the records do not allow any.
 
     Raises
     ------
@@ -146,15 +154,20 @@ class EmgSweep:
         if not self.splits:
             first = next(iter(self.impossible.values()))
             raise InputError(f"planning the trainings: the records allow none of the splits in [validation]. {first}")
-        self.optimizers = tuple(config.network.optimizers)
+        self.impossible |= _networks_impossible(records)
+        self.optimizers = () if "network" in self.impossible else tuple(config.network.optimizers)
         self.runs = [run for splits in self.splits.values() for split in splits for run in self._of_fold(split)]
 
     def _of_fold(self, split):
+        predictors = [name for name in PREDICTORS if name != TRUTH or self._records.planted]
+        return [self._run(*each, split) for each in self._networks() + [(name, NO_OPTIMIZER) for name in predictors]]
+
+    def _networks(self):
+        if not self.optimizers:
+            return []
         networks = [("network", optimizer) for optimizer in self.optimizers]
         networks += [(TUNED, self.optimizers[0])] if self._config.network.tuned else []
-        networks.append(("network_shuffled", self.optimizers[0]))
-        predictors = [name for name in PREDICTORS if name != TRUTH or self._records.planted]
-        return [self._run(*each, split) for each in networks + [(name, NO_OPTIMIZER) for name in predictors]]
+        return [*networks, ("network_shuffled", self.optimizers[0])]
 
     def _run(self, model, optimizer, split):
         kind = "network" if model in NETWORKS else "predictor"
@@ -201,6 +214,15 @@ def splits_of(config, records):
         else:
             splits[kind] = found
     return splits, impossible
+
+
+def _networks_impossible(records):
+    """Why no network can be built for the records, under "network"; empty where one can."""
+    try:
+        check_eeg_channels(records.n_eeg)
+    except InputError as error:
+        return {"network": str(error)}
+    return {}
 
 
 def split_spec(split):

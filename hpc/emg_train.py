@@ -16,38 +16,22 @@ from ..zarr_store.runs import write_run
 from ..zarr_store.study import Study
 from .emg_names import CONTROLS, METRICS, PARTS, TRUTH
 from .records import record_of
+from .run_task import RunTask
 
 
 @dataclass(frozen=True, kw_only=True)
-class EmgTrainTask:
+class EmgTrainTask(RunTask):
     """Train one network, or fit one predictor.
 
     Parameters
     ----------
-    study : str
-        Study folder.
-    run : EmgRun
+    study, run, device, deterministic
+        As in `RunTask`.
     training : EmgTraining or None
         Of a network.
-    device, deterministic
-        As in `ExecutorConfig`.
     """
 
-    study: str
-    run: object
     training: EmgTraining | None = None
-    device: str = "auto"
-    deterministic: bool = False
-
-    @property
-    def name(self):
-        """What messages call it."""
-        return self.run.name
-
-    @property
-    def runs(self):
-        """The runs that are lost if the task is."""
-        return (self.run,)
 
 
 def train_emg_run(task):

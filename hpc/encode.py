@@ -18,6 +18,7 @@ from ..zarr_store.study import Study
 from ..zarr_store.trials import open_trials
 from ..zarr_store.volumes import open_volumes, read_volumes
 from .records import record_of
+from .run_task import RunTask
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,36 +31,19 @@ class SplitConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
-class EncodeTask:
+class EncodeTask(RunTask):
     """Train one autoencoder and keep the codes of all trials.
 
     Parameters
     ----------
-    study : str
-        Study folder.
-    run : Run
+    study, run, device, deterministic
+        As in `RunTask`.
     training : AutoencoderTraining
     split : SplitConfig
-    device, deterministic
-        As in `ExecutorConfig`.
     """
 
-    study: str
-    run: object
     training: AutoencoderTraining
     split: SplitConfig
-    device: str = "auto"
-    deterministic: bool = False
-
-    @property
-    def name(self):
-        """What messages call it."""
-        return self.run.name
-
-    @property
-    def runs(self):
-        """The runs that are lost if the task is."""
-        return (self.run,)
 
 
 def split_of(run, split, intensity):

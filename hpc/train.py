@@ -18,39 +18,23 @@ from ..zarr_store.trials import open_trials
 from ..zarr_store.volumes import open_volumes
 from .encode import SplitConfig, split_of, trial_inputs
 from .records import record_of
+from .run_task import RunTask
 
 
 @dataclass(frozen=True, kw_only=True)
-class TrainTask:
+class TrainTask(RunTask):
     """Train one mapper, or fit the predictors without a network.
 
     Parameters
     ----------
-    study : str
-        Study folder.
-    run : Run
+    study, run, device, deterministic
+        As in `RunTask`.
     training : MapperTraining
     split : SplitConfig
-    device, deterministic
-        As in `ExecutorConfig`.
     """
 
-    study: str
-    run: object
     training: MapperTraining
     split: SplitConfig
-    device: str = "auto"
-    deterministic: bool = False
-
-    @property
-    def name(self):
-        """What messages call it."""
-        return self.run.name
-
-    @property
-    def runs(self):
-        """The runs that are lost if the task is."""
-        return (self.run,)
 
 
 def train_run(task):

@@ -56,7 +56,7 @@ class StudyStatus:
         study = Study(folder)
         if not study.folder.is_dir():
             raise InputError(f"status: there is no study in {study.folder} yet; `motorsweep run STUDY.toml` makes it.")
-        parts, failures = _records_part(study) if study.kind == "eeg" else _volumes_part(study)
+        parts, failures = _simulated(study)
         for verb, runs in _expected(study).items():
             states = {run_id: run_state(study, run_id) for run_id in runs}
             parts[verb] = _counts(states.values())
@@ -93,24 +93,18 @@ def _counts(states):
     return {s.name.lower(): counted.get(s, 0) for s in (Status.DONE, Status.PENDING, Status.FAILED)}
 
 
-def _volumes_part(study):
-    if not study.volumes.exists():
+def _simulated(study):
+    """Counts of the study's records or poses, and those that failed, with their reasons."""
+    eeg, tms = ("record", study.features, open_features), ("pose", study.volumes, open_volumes)
+    row, path, opened = eeg if study.kind == "eeg" else tms
+    if not path.exists():
         return {"simulate": _counts([])}, []
-    volumes = open_volumes(study)
-    states = [Status(int(value)) for value in volumes["status"].values]
+    store = opened(study)
+    states = [Status(int(value)) for value in store["status"].values]
     bad = [k for k, state in enumerate(states) if state is Status.FAILED]
-    reasons = volumes["reason"].values if bad else []
-    return {"simulate": _counts(states)}, [("pose", k, str(reasons[k])) for k in bad]
-
-
-def _records_part(study):
-    if not study.features.exists():
-        return {"simulate": _counts([])}, []
-    features = open_features(study)
-    states = [Status(int(value)) for value in features["status"].values]
-    bad = [k for k, state in enumerate(states) if state is Status.FAILED]
-    names, reasons = (features[name].values if bad else [] for name in ("record", "reason"))
-    return {"simulate": _counts(states)}, [("record", str(names[k]), str(reasons[k])) for k in bad]
+    names = store["record"].values.tolist() if row == "record" else range(len(states))
+    reasons = store["reason"].values if bad else []
+    return {"simulate": _counts(states)}, [(row, names[k], str(reasons[k])) for k in bad]
 
 
 def _expected(study):

@@ -165,8 +165,8 @@ class EegEvidence:
 
     @property
     def impossible(self) -> dict:
-        """Splits that the records did not allow, and why."""
-        return dict(self.results.attrs.get("impossible_splits", {}))
+        """What the records did not allow, a split or ``"network"``, and why."""
+        return dict(self.results.attrs.get("impossible", {}))
 
     @property
     def tested(self):

@@ -41,6 +41,11 @@ def summary(evidence: EegEvidence) -> list[str]:
 
 def answer(evidence: EegEvidence) -> str:
     """Say in one sentence whether the network beats the mean matrix on subjects that it has never seen."""
+    if "network" in evidence.impossible:
+        return (
+            "Whether the network beats the mean matrix on subjects that it has never seen cannot be told: no network "
+            "was trained."
+        )
     row = _network(evidence, BY_SUBJECT)
     if row is None:
         if evidence.results.sizes["subject"] == 1:
@@ -91,14 +96,16 @@ def _number(count, unit):
 
 def _network(evidence, split):
     """Row of the network with the paper's optimizer, else the first one's; None where the split has none."""
-    if split not in evidence.splits:
+    if split not in evidence.splits or not evidence.optimizers:
         return None
     chosen = "adam" if "adam" in evidence.optimizers else evidence.optimizers[0]
     return evidence.row(split, "network", chosen)
 
 
 def _no_network(evidence):
-    """Why there is no network, where all trainings of it failed."""
+    """Why there is no network, where the records allow none or all trainings of it failed."""
+    if "network" in evidence.impossible:
+        return [evidence.impossible["network"]]
     networks = evidence.results.sel(model="network") if "network" in evidence.results["model"].values else None
     if networks is None:
         return []
@@ -163,6 +170,7 @@ def _rival(evidence):
         "beats": f"beats the mean matrix {figures}",
         "loses": f"is the best, and does worse than the mean matrix {figures}",
         "unclear": f"is the best, and does not beat the mean matrix beyond chance {figures}",
+        "too few": f"is the best, of too few {unit}s to judge {figures}",
     }.get(row.verdict, f"is the best {figures}")
     if network is not None and network.known:
         text += ", and does better than the network" if row.skill > network.skill else ", and the network does better"
@@ -236,10 +244,10 @@ def _little(evidence):
             f"{_FEWEST_SUBJECTS}, all alike, to fall below 0.05."
         )
     if records < _FEW_RECORDS:
-        words.append(
-            f"{_number(records, 'record')} are few for {_entries(results)} entries each: scores may change a good deal "
-            "with other records, and a network of this size cannot be judged by them."
-        )
+        text = f"{_number(records, 'record')} are few for {_entries(results)} entries each: scores may change a good "
+        text += "deal with other records"
+        network = "" if "network" in evidence.impossible else ", and a network of this size cannot be judged by them"
+        words.append(f"{text}{network}.")
     return words
 
 

@@ -10,7 +10,7 @@ PAPER_WORDS = (
     "Its equation 2 has numerator and denominator exchanged: as printed Granger causality is never above 0. Here it is "
     "the logarithm of the smaller model's residual variance over the larger one's.",
     "It names two splits, 80/20 with a tenth of training for validation, and 70/10/20; both deal records, so the same "
-    "people train and test. Here both are made, and one that leaves out subjects.",
+    "people train and test. Beside both, a study can leave out subjects here.",
     "It counts four measures in its section 2.3 and five elsewhere; the fifth, a “phase delay index”, is taken to be "
     "the phase lag index (Stam 2007). One muscle is listed twice.",
 )
@@ -19,7 +19,6 @@ PAPER_WORDS = (
 
 def method_words(evidence: EegEvidence) -> list[str]:
     """State how scores, splits and models are defined, and what limits them."""
-    n_emg, n_eeg = evidence.results.sizes["emg_i"], _eeg_size(evidence)
     unit = {str(each) for each in evidence.results["skill_unit"].values} - {""}
     words = [
         "Skill is 1 − Σ(measured − predicted)² / Σ(measured − mean matrix)² over test records, off the diagonal; the "
@@ -28,9 +27,8 @@ def method_words(evidence: EegEvidence) -> list[str]:
         "interval; that training parts of folds overlap is not in it, so intervals are a little too narrow.",
         "Everything that is fitted (centring, penalties, components, weights, when to stop) sees training and "
         "validation records alone. Where a fold has several test records of one subject, they count as one unit.",
-        f"Network: the paper's Table 1, {'5' if n_eeg is None else _measures(evidence)} × {n_eeg or 19} × "
-        f"{n_eeg or 19} to {n_emg} × {n_emg}, trained as its Table 2 says. Ridge and PLS see the same matrices; so "
-        "does stacked ridge, which weighs each measure on its own scale.",
+        f"{_network(evidence)} Ridge and PLS see the same matrices; so does stacked ridge, which weighs each measure "
+        "on its own scale.",
         "Controls learn from EEG and EMG whose pairing within the training part is shuffled. Their test pairs are the "
         "true ones.",
         "R², MSE, MAE and r are pooled over all entries and records. With the diagonal, whose zeros everybody "
@@ -41,9 +39,12 @@ def method_words(evidence: EegEvidence) -> list[str]:
     return words
 
 
-def _eeg_size(evidence):
-    return None if evidence.features is None else evidence.features.sizes["eeg_i"]
-
-
-def _measures(evidence):
-    return evidence.features.sizes["measure"]
+def _network(evidence):
+    if "network" in evidence.impossible:
+        return "The paper's network, which reads the connectivity matrices of the EEG, was not trained."
+    n_emg, sizes = evidence.results.sizes["emg_i"], {} if evidence.features is None else evidence.features.sizes
+    n_eeg, measures = sizes.get("eeg_i", 19), sizes.get("measure", 5)
+    return (
+        f"Network: the paper's Table 1, {measures} × {n_eeg} × {n_eeg} to {n_emg} × {n_emg}, trained as its Table 2 "
+        "says."
+    )

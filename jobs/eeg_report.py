@@ -119,15 +119,15 @@ def _subjects(evidence):
 
 
 def _curves(evidence):
-    pictures = curve_pictures(evidence)
+    title, pictures = "Training (the paper's Figs. 3 and 4)", curve_pictures(evidence)
+    split = SPLIT_NAMES.get(evidence.shown_split, evidence.shown_split)
     if not pictures:
-        return None
+        return Section(id="curves", title=title, notes=[f"Not drawn: no network is trained ({split})."])
     text = (
-        f"The network, {SPLIT_NAMES.get(evidence.shown_split, evidence.shown_split)}, one line a fold: error of each "
-        "batch before its step, and of the validation records. The error is over all entries, the diagonal included; "
-        "errors of first steps that lie far above are cut off."
+        f"The network, {split}, one line a fold: error of each batch before its step, and of the validation records. "
+        "The error is over all entries, the diagonal included; errors of first steps that lie far above are cut off."
     )
-    return Section(id="curves", title="Training (the paper's Figs. 3 and 4)", paragraphs=[text], pictures=pictures)
+    return Section(id="curves", title=title, paragraphs=[text], pictures=pictures)
 
 
 def _eeg(evidence):

@@ -2,21 +2,16 @@
 
 import time
 from dataclasses import replace
-from functools import partial
 
 from ..errors import StoreError
-from ..hpc.complete_results import complete_results
 from ..hpc.identity import volumes_spec
 from ..hpc.prepare import check_same_volumes, head_path, prepare_volumes
 from ..hpc.sweep import check_trials
 from ..hpc.trials import prepare_trials, trial_intensities
-from ..zarr_store.ids import folder_id
-from ..zarr_store.results import collect as collect_results
 from ..zarr_store.schema import Status
 from ..zarr_store.trials import open_trials
 from ..zarr_store.volumes import open_volumes
 from .options import StageResult
-from .report_tables import score_lines
 from .simulation import Simulation
 from .stage_runner import StageRunner
 from .training import Training
@@ -94,25 +89,7 @@ class Coordinator(StageRunner):
 
     def collect(self):
         """Build results.zarr from the records."""
-        training = self._training()
-        training.need_trials("collect")
-        began, before = time.monotonic(), folder_id(self.study.results)
-        poses = open_trials(self.study)["pose_index"].values
-        complete = partial(complete_results, pose_of_trial=poses, seed=self.config.seed)
-        dataset = collect_results(self.study, training.result_plan(), complete)
-        status = dataset["status"].values
-        done, failed = int((status == int(Status.DONE)).sum()), int((status == int(Status.FAILED)).sum())
-        same = folder_id(self.study.results) == before
-        return StageResult(
-            verb="collect",
-            unit="models",
-            done=0 if same else done,
-            skipped=done if same else 0,
-            failed=failed,
-            seconds=time.monotonic() - began,
-            note=str(self.study.results),
-            table=tuple(score_lines(dataset)),
-        )
+        return self._training().collect()
 
     # ---- report ------------------------------------------------------------------------------------------------
 

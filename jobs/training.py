@@ -1,9 +1,10 @@
 """The training stages: which runs of the sweep are done, which can go now, and what becomes of each."""
 
-import json
 import time
+from functools import partial
 
 from ..errors import StoreError
+from ..hpc.complete_results import complete_results
 from ..hpc.encode import EncodeTask, SplitConfig, encode_run
 from ..hpc.identity import autoencoder_training, mapper_training
 from ..hpc.records import record_of
@@ -13,19 +14,21 @@ from ..hpc.train_fused import group_mappers, train_any
 from ..hpc.trials import expected_trials_id
 from ..zarr_store.codes import has_codes
 from ..zarr_store.results import ResultPlan
+from ..zarr_store.results import collect as collect_results
 from ..zarr_store.runs import read_record, run_state, write_failure
 from ..zarr_store.schema import Status
-from ..zarr_store.study import atomic_write_text
 from ..zarr_store.trials import open_trials
 from ..zarr_store.volumes import open_volumes
 from .options import StageResult
+from .report_tables import score_lines
 from .training_cost import measured_seconds, training_seconds
+from .training_stage import TrainingStage
 
 _BUILDS_ON = "it builds on run"
 
 
-class Training:
-    """Takes the pending runs of a study's sweep to records.
+class Training(TrainingStage):
+    """Takes the pending runs of a study's sweep to records, and the records to results.
 
     Parameters
     ----------
@@ -41,9 +44,6 @@ class Training:
     >>> Training(study, config, options, farm).train().line()                     # doctest: +SKIP
     'train     36 trainings done in 182.0 s'
     """
-
-    def __init__(self, study, config, options, farm):
-        self.study, self.config, self.options, self._farm = study, config, options, farm
 
     def sweep(self):
         """All runs of the study, for the trials that it has."""
@@ -73,12 +73,6 @@ class Training:
 
         executor = self.config.executor
         return not executor.deterministic and device_of(executor.device).type == "cuda"
-
-    def _trainings_at_once(self):
-        """Workers that share a GPU, where there is one and the study does not say; None for no limit of its own."""
-        from ..learn.accelerator import device_of, trainings_at_once  # with torch
-
-        return None if self.config.executor.workers else trainings_at_once(device_of(self.config.executor.device))
 
     def _common(self):
         """What all training tasks are given: the splits, and where they run."""
@@ -173,18 +167,16 @@ class Training:
         trials, measured = open_trials(self.study).sizes["trial"], measured_seconds(self.study)
         return sorted(ready, key=lambda run: -training_seconds(run, self.config, trials, measured))
 
-    def _record_failure(self, task, outcome):
-        if not outcome.ok:
-            reason = f"{outcome.reason}: {outcome.message}"
-            for run in task.runs:
-                write_failure(self.study, run.id, record_of(run, time.time(), reason=reason))
+    def collect(self):
+        """Build results.zarr from the records."""
+        self.need_trials("collect")
+        return super().collect()
 
-    def _note_expected(self, verb, runs):
-        """Keep which runs the study wants, for `status`, which may have no study file at hand."""
-        path = self.study.expected
-        wanted = json.loads(path.read_text()) if path.exists() else {}
-        wanted[verb] = {run.id: run.name for run in runs}
-        atomic_write_text(path, json.dumps(wanted, indent=1, sort_keys=True))
+    def _gather(self):
+        poses = open_trials(self.study)["pose_index"].values
+        complete = partial(complete_results, pose_of_trial=poses, seed=self.config.seed)
+        dataset = collect_results(self.study, self.result_plan(), complete)
+        return dataset["status"].values, score_lines(dataset)
 
     def result_plan(self):
         """Which run fills which cell of the results."""

@@ -117,18 +117,37 @@ def build_emgnet(n_measures: int = 5, n_eeg: int = 19, n_emg: int = 6) -> EmgNet
     >>> net(torch.zeros(2, 5, 19, 19)).shape
     torch.Size([2, 6, 6])
     """
-    if n_eeg < FEWEST_EEG:
-        raise InputError(
-            f"EMG network for {n_eeg} EEG channels: its kernels of 7², 5² and 3² without padding leave nothing of an "
-            f"image smaller than {FEWEST_EEG} x {FEWEST_EEG}. Give at least {FEWEST_EEG} EEG channels, or use the "
-            "predictors without a network."
-        )
+    check_eeg_channels(n_eeg)
     if n_measures < 1 or n_emg < 1:
         raise InputError(
             f"EMG network for {n_measures} connectivity measures and {n_emg} EMG channels: it needs at least one of "
             "each, or there is nothing to read or to predict. Check [connectivity] measures and the EMG channels."
         )
     return EmgNet(n_measures, n_eeg, n_emg)
+
+
+def check_eeg_channels(n_eeg: int) -> None:
+    """Refuse so few EEG channels that the network cannot be built for them.
+
+    Parameters
+    ----------
+    n_eeg : int
+
+    Raises
+    ------
+    InputError
+        Fewer than 13.
+
+    Examples
+    --------
+    >>> check_eeg_channels(13)
+    """
+    if n_eeg < FEWEST_EEG:
+        raise InputError(
+            f"EMG network for {n_eeg} EEG channel{'' if n_eeg == 1 else 's'}: its kernels of 7², 5² and 3² without "
+            f"padding leave nothing of an image smaller than {FEWEST_EEG} x {FEWEST_EEG}; give at least {FEWEST_EEG} "
+            "EEG channels, or go by the predictors without a network."
+        )
 
 
 def _at_least_rounding(sd, largest) -> np.ndarray:

@@ -4,22 +4,19 @@ All that is fitted (means, scales, penalties, numbers of components) sees the tr
 are not used. A feature that does not vary over them is left out, and a target that does not is predicted by its mean.
 """
 
-import warnings
 from collections.abc import Callable, Sequence
 
 import numpy as np
-from sklearn.cross_decomposition import PLSRegression
-from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import RidgeCV
 
 from .matrix_records import FittedMatrices, MatrixRecords, check_records, check_subjects
 from .matrix_stacking import fit_stacked, inner_folds
 from .matrix_views import plain_rows
+from .partial_least_squares import predict_pls
 from .record_splits import RecordSplit
 
 RIDGE_ALPHAS = tuple(10.0**exponent for exponent in np.arange(-4, 5.1, 0.5))
 """Penalties of rows whose mean square is 1."""
-PLS_COMPONENTS = 15
 _SHUFFLE = 21
 _FEWEST_RECORDS = 3  # below it, leaving one out leaves nothing to fit
 
@@ -194,10 +191,8 @@ MODELS: dict[str, Callable[..., FittedMatrices]] = {
 
 def _fit(records: MatrixRecords, predictor, folds) -> FittedMatrices:
     """The predictor's word on entries that vary over the training records, the mean on the others."""
-    train = np.searchsorted(np.flatnonzero(records.predictable), records.split.train)
+    train, y, active = records.training_rows()
     x = plain_rows(records.features[records.predictable], train)
-    y = records.targets[records.split.train].reshape(len(train), -1)
-    active = np.ptp(y, axis=0) > 1e-12 * np.abs(y).max(0)
     predicted, arrays = np.tile(y.mean(0), (len(x), 1)), {}
     notes = ("fewer than 3 training records, or nothing in them varies: the mean matrix is predicted",)
     if len(train) >= _FEWEST_RECORDS and active.any() and x.shape[1]:
@@ -213,31 +208,11 @@ def _ridge(x, train, y, folds) -> tuple[np.ndarray, dict[str, np.ndarray]]:
 
 def _pls(x, train, y, folds) -> tuple[np.ndarray, dict[str, np.ndarray]]:
     x = _rotated(x, train)
-    rows = x[train]
-    most = min(PLS_COMPONENTS, rows.shape[1], *(len(fitted) - 1 for fitted, _ in folds))
-    if most < 1:
-        return np.tile(y.mean(0), (len(x), 1)), {"components": np.array(0)}
-    errors = np.zeros(most)
-    for fitted, left_out in folds:
-        said = _pls_by_components(rows[fitted], y[fitted], rows[left_out], most)
-        errors += ((said - y[left_out]) ** 2).sum((1, 2))
-    best = int(np.argmin(errors)) + 1
-    return _pls_by_components(rows, y, x, best)[-1], {"components": np.array(best)}
+    prediction, components = predict_pls(x[train], y, x, folds)
+    return prediction, {"components": np.array(components)}
 
 
 def _rotated(x, train) -> np.ndarray:
     """The same rows along the training rows' principal axes: as many columns as rows at most, nothing lost to PLS."""
     _, sizes, axes = np.linalg.svd(x[train], full_matrices=False)
     return x @ axes[sizes > 1e-10 * sizes[0]].T
-
-
-def _pls_by_components(x, y, x_new, most: int) -> np.ndarray:
-    """Predictions (most, e, k) with 1 to `most` components of one fit: later components leave earlier ones as are."""
-    model = PLSRegression(most, scale=False)
-    with warnings.catch_warnings():
-        # Nothing left to explain, or a power iteration that wavers between two equal axes: the fit stands.
-        warnings.filterwarnings("ignore", "y residual is constant", UserWarning)
-        warnings.simplefilter("ignore", ConvergenceWarning)
-        model.fit(x, y)
-    parts = model.transform(x_new)[:, None, :] * model.y_loadings_
-    return y.mean(0) + np.moveaxis(np.cumsum(parts, axis=2), 2, 0)

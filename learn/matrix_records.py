@@ -51,6 +51,22 @@ class MatrixRecords:
     split: RecordSplit
     predictable: np.ndarray
 
+    def training_rows(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """What a linear model of the entries is fitted to.
+
+        Returns
+        -------
+        train : int array (t,)
+            Places of the training records among the predictable ones.
+        y : array (t, emg * emg)
+            Their targets, a row each.
+        active : bool array (emg * emg,)
+            Entries that vary over them; the others are predicted by their mean.
+        """
+        train = np.searchsorted(np.flatnonzero(self.predictable), self.split.train)
+        y = self.targets[self.split.train].reshape(len(train), -1)
+        return train, y, np.ptp(y, axis=0) > 1e-12 * np.abs(y).max(0)
+
     def spread_over_all(self, prediction: np.ndarray) -> np.ndarray:
         """Matrices (n, emg, emg) of all records from those of the predictable ones; NaN elsewhere."""
         full = np.full(self.targets.shape, np.nan)

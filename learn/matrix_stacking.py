@@ -106,9 +106,7 @@ def fit_stacked(
     """
     records = check_records(features, targets, split)
     rows = np.flatnonzero(records.predictable)
-    train = np.searchsorted(rows, split.train)
-    y = records.targets[split.train].reshape(len(train), -1)
-    active = np.ptp(y, axis=0) > 1e-12 * np.abs(y).max(0)
+    train, y, active = records.training_rows()
     kernels = _kernels(records.features[rows], train) if len(train) >= _FEWEST_RECORDS and active.any() else {}
     predicted = np.tile(y.mean(0), (len(rows), 1))
     if not kernels:

@@ -5,12 +5,9 @@ sees the training trials alone. An input that does not vary over them, or a musc
 fit: the prediction is then the training mean.
 """
 
-import warnings
 from dataclasses import dataclass, field
 
 import numpy as np
-from sklearn.cross_decomposition import PLSRegression
-from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import RidgeCV
 from sklearn.model_selection import KFold
 
@@ -18,11 +15,11 @@ from ..errors import InputError
 from . import scores
 from .cells import CellResult, check_trials, nrmse_by_muscle, response_context
 from .gaussian_process import fit_process
+from .partial_least_squares import predict_pls
 from .scaling import fit_scaling
 
 RIDGE_ALPHAS = tuple(10.0**e for e in range(-4, 7))  # of features in [0, 1]
 VOXEL_ALPHAS = tuple(10.0**e for e in range(-8, 5))  # of rows with a mean square of 1
-PLS_COMPONENTS = 15
 _PLS_FOLDS = 5
 _FEWEST_TRIALS = 3  # below it, leaving one out leaves nothing to fit
 _COLUMNS = 2048  # voxels in float64 at once: 11 MB for 700 trials
@@ -202,25 +199,8 @@ def _eigen_features(x, train, evaluate) -> tuple[np.ndarray, np.ndarray]:
 def _pls(x, train, evaluate, y, seed) -> Reference:
     x_train, x_evaluate = _eigen_features(x, train, evaluate)
     folds = list(KFold(min(_PLS_FOLDS, len(y)), shuffle=True, random_state=seed).split(y))
-    most = min(PLS_COMPONENTS, x_train.shape[1], *(len(inner) - 1 for inner, _ in folds))
-    errors = np.zeros(most)
-    for inner, outer in folds:
-        errors += ((_pls_by_components(x_train[inner], y[inner], x_train[outer], most) - y[outer]) ** 2).sum((1, 2))
-    best = int(np.argmin(errors)) + 1
-    prediction = _pls_by_components(x_train, y, x_evaluate, best)[-1]
-    return Reference(prediction=prediction, fitted={"components": np.array(best)})
-
-
-def _pls_by_components(x, y, x_new, most: int) -> np.ndarray:
-    """Predictions (most, e, k) with 1 to `most` components of one fit: later components leave earlier ones as are."""
-    model = PLSRegression(most, scale=False)
-    with warnings.catch_warnings():
-        # Nothing left to explain, or a power iteration that wavers between two equal axes: the fit stands.
-        warnings.filterwarnings("ignore", "y residual is constant", UserWarning)
-        warnings.simplefilter("ignore", ConvergenceWarning)
-        model.fit(x, y)
-    parts = model.transform(x_new)[:, None, :] * model.y_loadings_  # (e, k, most)
-    return y.mean(0) + np.moveaxis(np.cumsum(parts, axis=2), 2, 0)
+    prediction, components = predict_pls(x_train, y, x_evaluate, folds)
+    return Reference(prediction=prediction, fitted={"components": np.array(components)})
 
 
 def _gp_position(x, train, evaluate, y, seed) -> Reference:

@@ -6,7 +6,7 @@ The contract is that of the volumes: one task owns a whole shard, and its status
 import numpy as np
 import xarray as xr
 
-from ..errors import InputError, StoreError
+from ..errors import StoreError
 from .atomic import disk_errors
 from .datasets import open_dataset, open_group
 from .feature_layout import FEATURES, MATRICES, PER_RECORD, FeatureAxes, create_features
@@ -14,6 +14,7 @@ from .schema import Status
 from .shards import (
     Problem,
     check_whole_shard,
+    done_only,
     pending_shards,
     read_status,
     replace_shard,
@@ -70,7 +71,7 @@ def write_feature_shard(study, start: int, status, **rows) -> None:
     _check_rows(what, group, rows, status)
     matrices = [name for name in MATRICES if name in rows]
     for name in matrices:
-        rows[name] = _done_only(what, name, rows[name], status, start)
+        rows[name] = done_only(what, name, rows[name], status, start, row="record")
     place = slice(start, start + len(status))
     with disk_errors(what, path):
         for name in (*matrices, *(name for name in PER_RECORD if name in rows)):
@@ -94,18 +95,6 @@ def _check_rows(what, group, rows, status):
     mute = [row for row in np.flatnonzero(status == Status.FAILED) if not rows["reason"][row]]
     if mute:
         raise StoreError(f"{what}: a failed record (row {mute[0]}) has no reason; nobody could mend it. Give one each")
-
-
-def _done_only(what, name, values, status, start):
-    values = np.array(values, dtype=np.float32)
-    values[status != Status.DONE] = np.nan
-    wrong = np.flatnonzero((status == Status.DONE) & ~np.isfinite(values).reshape(len(values), -1).all(axis=1))
-    if len(wrong):
-        raise InputError(
-            f"{what}: {name} of record {start + wrong[0]} is marked done and is not finite; a network would learn NaN "
-            "from it. Mark the record failed, with a reason"
-        )
-    return values
 
 
 def read_feature_rows(study, start: int, stop: int, names=(*MATRICES, *PER_RECORD)) -> dict[str, np.ndarray]:

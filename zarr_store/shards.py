@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ..errors import StoreError
+from ..errors import InputError, StoreError
 from .atomic import disk_errors
 from .datasets import open_group
 from .schema import Status
@@ -84,6 +84,50 @@ def check_whole_shard(what, array, start, count, row="pose", held="volumes"):
             f"rewritten in full, so two tasks that write parts of it lose each other's {held}. Take the ranges from "
             f"pending_shards, or gather the {row}s of a shard in one task"
         )
+
+
+def done_only(what, name, values, status, start, row="pose"):
+    """Give values with NaN in the rows that are not done, and refuse done rows that are not finite.
+
+    Parameters
+    ----------
+    what : str
+        What is being done; opens the message.
+    name : str
+        Of the array.
+    values : array_like (r, ...)
+    status : ndarray (r,) int8
+        `Status` values.
+    start : int
+        Number of the first row.
+    row : str
+        What a row is.
+
+    Returns
+    -------
+    ndarray (r, ...) float32
+        A copy.
+
+    Raises
+    ------
+    InputError
+
+    Examples
+    --------
+    >>> status = np.array([Status.DONE, Status.FAILED])
+    >>> done_only("writing", "e_norm", [[1.0, 2.0], [3.0, 4.0]], status, 0)
+    array([[ 1.,  2.],
+           [nan, nan]], dtype=float32)
+    """
+    values = np.array(values, dtype=np.float32)
+    values[status != Status.DONE] = np.nan
+    wrong = np.flatnonzero((status == Status.DONE) & ~np.isfinite(values).reshape(len(values), -1).all(axis=1))
+    if len(wrong):
+        raise InputError(
+            f"{what}: {name} of {row} {start + wrong[0]} is marked done and is not finite; a network would learn NaN "
+            f"from it. Mark the {row} failed, with a reason"
+        )
+    return values
 
 
 def replace_shard(array, place: slice, values) -> None:

@@ -7,13 +7,14 @@ without a word (zarr-python#3682). Why an explicit status: an all-NaN chunk is n
 import numpy as np
 import xarray as xr
 
-from ..errors import GridMismatchError, InputError, StoreError
+from ..errors import GridMismatchError, StoreError
 from .atomic import disk_errors
 from .datasets import open_dataset, open_group
 from .schema import Method, Status
 from .shards import (
     Problem,
     check_whole_shard,
+    done_only,
     pending_shards,
     read_status,
     replace_shard,
@@ -88,7 +89,7 @@ def write_shard(
     place = slice(start, start + len(status))
     with disk_errors(what, path):
         for name, values in fields.items():
-            replace_shard(group[name], place, _done_only(what, name, values, status, start))
+            replace_shard(group[name], place, done_only(what, name, values, status, start))
         for name, values in rows.items():
             replace_shard(group[name], place, np.asarray(values, dtype=group[name].dtype))
         replace_shard(group["status"], place, status)  # last: who reads DONE can trust the volume
@@ -113,18 +114,6 @@ def _check_rows(what, group, rows, fields, status):
         raise StoreError(
             f"{what}: failed poses without a reason (row {mute[0]}); nobody could mend them. Give one each"
         )
-
-
-def _done_only(what, name, values, status, start):
-    values = np.array(values, dtype=np.float32)
-    values[status != Status.DONE] = np.nan
-    wrong = np.flatnonzero((status == Status.DONE) & ~np.isfinite(values).reshape(len(values), -1).all(axis=1))
-    if len(wrong):
-        raise InputError(
-            f"{what}: {name} of pose {start + wrong[0]} is marked done and is not finite; a network would learn NaN "
-            "from it. Mark the pose failed, with a reason"
-        )
-    return values
 
 
 def read_volumes(study, poses, variable: str = "e_norm") -> np.ndarray:

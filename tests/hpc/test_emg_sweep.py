@@ -6,6 +6,9 @@ from motorsweep.errors import InputError
 from motorsweep.hpc.emg_names import BY_SUBJECT, NETWORKS, OURS, TUNED
 from motorsweep.hpc.emg_sweep import EmgRecords, EmgSweep, network_training
 from motorsweep.jobs.config import load_study_config
+from motorsweep.zarr_store.emg_mocks import write_mock_features
+from motorsweep.zarr_store.features import open_features
+from motorsweep.zarr_store.study import Study
 
 TOML = """kind = "eeg"
 name = "small"
@@ -23,7 +26,7 @@ def config(tmp_path):
     return load_study_config(tmp_path / "eeg.toml")
 
 
-def records(subjects=5, each=4, failed=(), planted=True, features_id="f" * 16):
+def records(subjects=5, each=4, failed=(), planted=True, features_id="f" * 16, n_eeg=19):
     n = subjects * each
     return EmgRecords(
         features_id=features_id,
@@ -31,6 +34,7 @@ def records(subjects=5, each=4, failed=(), planted=True, features_id="f" * 16):
         subjects=tuple(f"s{k // each}" for k in range(n)),
         conditions=tuple("rest" if k % 2 else "activity" for k in range(n)),
         done=tuple(k not in failed for k in range(n)),
+        n_eeg=n_eeg,
         planted=planted,
     )
 
@@ -113,9 +117,32 @@ def test_one_subject_cannot_be_left_out_and_the_other_splits_are_made(config):
     assert "of subject 's0'" in sweep.impossible[BY_SUBJECT]
 
 
+def test_networks_are_left_out_where_there_are_too_few_eeg_channels_for_them(config):
+    sweep = EmgSweep(config, records(n_eeg=12))
+    assert sweep.impossible == {
+        "network": "EMG network for 12 EEG channels: its kernels of 7², 5² and 3² without padding leave nothing of an "
+        "image smaller than 13 x 13; give at least 13 EEG channels, or go by the predictors without a network."
+    }
+    assert sweep.optimizers == () and len(sweep.runs) == 10 * 6
+    assert {run.model for run in sweep.runs} == {"mean", "ridge", "pls", OURS, "ridge_shuffled", "planted_truth"}
+
+
+def test_the_number_of_eeg_channels_is_in_no_id(config):
+    enough = ids(config, records(n_eeg=13))
+    assert ids(config, records(n_eeg=19)) == enough
+    assert ids(config, records(n_eeg=12)) == {cell: each for cell, each in enough.items() if cell[0] not in NETWORKS}
+
+
+def test_the_number_of_eeg_channels_is_that_of_the_features(tmp_path):
+    write_mock_features(Study(tmp_path), subjects=2, per_subject=2, n_eeg=7, n_emg=3)
+    assert EmgRecords.of(open_features(Study(tmp_path))).n_eeg == 7
+
+
 def test_records_that_allow_no_split_are_refused(config):
     with pytest.raises(InputError, match=r"planning the trainings: the records allow none of the splits in \[valid"):
         EmgSweep(config, records(subjects=1, each=3))
+    with pytest.raises(InputError, match="the records allow none of the splits"):
+        EmgSweep(config, records(subjects=1, each=3, n_eeg=6))
 
 
 def test_the_training_of_a_network_is_that_of_the_study_file(config):

@@ -110,9 +110,7 @@ def test_a_torn_file_stops_the_growth_and_leaves_the_old_store(tmp_path):
     torn = next(path for path in (study.features / "eeg_connectivity/c").rglob("*") if path.is_file())
     os.truncate(torn, 20)
     same = check_same_features(study, config)
-    with pytest.raises(
-        StoreError, match=r"growing .* to 3 records: a file .* cannot be read"
-    ):
+    with pytest.raises(StoreError, match=r"growing .* to 3 records: a file .* cannot be read"):
         prepare_features(study, config, same)
     assert read_feature_status(study).tolist() == [DONE, DONE]
     assert not list(study.making.iterdir())

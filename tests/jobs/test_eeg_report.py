@@ -4,7 +4,6 @@ import re
 import shutil
 import time
 from functools import partial
-from html.parser import HTMLParser
 
 import numpy as np
 import pytest
@@ -18,7 +17,7 @@ from motorsweep.hpc.records import record_of
 from motorsweep.jobs import eeg_evidence, eeg_score_tables
 from motorsweep.jobs.config import load_study_config
 from motorsweep.jobs.eeg_evidence import read_eeg_evidence, skill_text
-from motorsweep.jobs.eeg_findings import answer, summary
+from motorsweep.jobs.eeg_findings import answer, data_words, summary
 from motorsweep.jobs.eeg_records import fact_rows, note_rows
 from motorsweep.jobs.eeg_report import write_eeg_report
 from motorsweep.jobs.eeg_score_tables import PAPER_TABLE_3, score_lines, score_text, skill_tables
@@ -32,6 +31,8 @@ from motorsweep.zarr_store.runs import write_failure, write_run
 from motorsweep.zarr_store.schema import Status
 from motorsweep.zarr_store.study import Study
 from PIL import Image
+
+from .written_page import Page
 
 TOML = """kind = "eeg"
 name = "small"
@@ -106,36 +107,6 @@ def write_predicted(study, run, data, rule, number):
 
 def evidence_of(folder, **how):
     return read_eeg_evidence(study_of(folder, **how))
-
-
-class Page(HTMLParser):
-    """What a page refers to, its text, and its tables by id as rows of cells."""
-
-    def __init__(self, text):
-        super().__init__()
-        self.references, self.tags, self.words, self.tables, self._table = [], [], [], {}, None
-        self.feed(text)
-        self.text = re.sub(r"\s+", " ", " ".join(self.words))
-
-    def handle_starttag(self, tag, attrs):
-        attrs = dict(attrs)
-        self.tags.append((tag, attrs))
-        self.references += [attrs[key] for key in ("src", "srcset", "href", "data") if key in attrs]
-        if tag == "div" and attrs.get("class") == "table":
-            self._table = self.tables.setdefault(attrs["id"], [])
-        if self._table is not None and tag == "tr":
-            self._table.append([])
-        if self._table is not None and tag in ("td", "th"):
-            self._table[-1].append("")
-
-    def handle_data(self, data):
-        self.words.append(data)
-        if self._table and self._table[-1]:
-            self._table[-1][-1] += data.strip().replace("\u200b", "").replace("\u2060", "")
-
-    def handle_endtag(self, tag):
-        if tag == "table":
-            self._table = None
 
 
 @pytest.fixture(scope="module")
@@ -301,6 +272,46 @@ def test_why_no_network_could_be_trained_is_told(tmp_path):
     evidence = evidence_of(tmp_path, fail=("network", "network_shuffled"))
     assert answer(evidence).endswith("that it has never seen: no training succeeded.")
     assert summary(evidence)[1] == "No network could be trained. at <step> 7"
+    page = Page(write_eeg_report(evidence.study).read_text(encoding="utf-8"))
+    assert "Not drawn: no network is trained (leave one subject out)." in page.text
+
+
+def test_without_networks_the_report_says_why_and_how_the_best_predictor_did(tmp_path):
+    study = study_of(tmp_path, n_eeg=6, ridge=knows)
+    evidence = read_eeg_evidence(study)
+    best = evidence.best_rival(BY_SUBJECT)
+    told = summary(evidence)
+    assert told[:2] == [
+        "Whether the network beats the mean matrix on subjects that it has never seen cannot be told: no network was "
+        "trained.",
+        "EMG network for 6 EEG channels: its kernels of 7², 5² and 3² without padding leave nothing of an image "
+        "smaller than 13 x 13; give at least 13 EEG channels, or go by the predictors without a network.",
+    ]
+    assert re.match(
+        r"Without a network \(leave one subject out\), (ridge|PLS|stacked ridge \(ours\)) beats the mean matrix "
+        rf"\(skill {re.escape(skill_text(best.skill))}, 95 % interval .*; the smaller error in 6 of 6 subjects\)\.$",
+        told[2],
+    )
+    assert not [text for text in told[3:] if "network" in text], "nothing is said of what was not trained"
+    page = Page(write_eeg_report(study).read_text(encoding="utf-8"))
+    assert f"Not made: {told[1]}" in page.text
+    assert "Not drawn: no network is trained (leave one subject out)." in page.text
+    assert "The paper's network, which reads the connectivity matrices of the EEG, was not trained." in page.text
+    assert "The network has" not in page.text and "trained as its Table 2 says" not in page.text
+    labels = {row[0] for row in page.tables["skill"]} | {row[0] for row in page.tables[f"table-3-{BY_SUBJECT}"]}
+    assert {"Ridge", "PLS", "Mean matrix"} < labels and not [label for label in labels if "Network" in label]
+    names = {path.stem for path in study.report.glob("*.png")}
+    assert {"emg_means", "emg_skill", "emg_records", "scatter", "subjects"} < names and "curves" not in names
+
+
+def test_one_subject_of_few_channels_is_told_of_both(tmp_path):
+    evidence = evidence_of(tmp_path, subjects=1, n_eeg=6)
+    told = summary(evidence)
+    assert told[0].endswith("cannot be told: no network was trained.") and told[1].startswith("EMG network for 6 EEG")
+    assert re.match(r"Without a network \(80/20 by record\), .* is the best, of too few folds to judge \(", told[2])
+    assert told[-1] == "6 records are few for 12 entries each: scores may change a good deal with other records."
+    words = data_words(evidence)
+    assert [text[:12] for text in words[-2:]] == ["Not made: sp", "Not made: EM"]
 
 
 def test_the_split_that_tests_most_is_shown_where_no_subject_is_left_out(tmp_path):

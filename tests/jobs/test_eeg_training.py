@@ -4,23 +4,26 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from motorsweep.errors import StoreError
+from motorsweep.errors import InputError, StoreError
+from motorsweep.hpc import emg_train
 from motorsweep.hpc.best_scores import best_scores
-from motorsweep.hpc.emg_names import BY_SUBJECT
+from motorsweep.hpc.emg_names import BY_SUBJECT, NETWORKS
+from motorsweep.hpc.emg_sweep import EmgRecords, EmgSweep
 from motorsweep.hpc.events import EventLog
 from motorsweep.hpc.executors import open_executor
 from motorsweep.hpc.farm import run_stage
 from motorsweep.hpc.progress import Progress
+from motorsweep.hpc.records import record_of
 from motorsweep.hpc.study_tally import RunTally
 from motorsweep.jobs.answers import Shown
 from motorsweep.jobs.config import load_study_config
 from motorsweep.jobs.eeg_training import EegTraining
 from motorsweep.jobs.options import RunOptions
 from motorsweep.zarr_store.emg_mocks import write_mock_features
-from motorsweep.zarr_store.features import reset_features
+from motorsweep.zarr_store.features import open_features, reset_features
 from motorsweep.zarr_store.ids import folder_id
 from motorsweep.zarr_store.results import open_results
-from motorsweep.zarr_store.runs import read_arrays, read_record
+from motorsweep.zarr_store.runs import read_arrays, read_record, write_failure
 from motorsweep.zarr_store.schema import Status
 from motorsweep.zarr_store.study import Study
 
@@ -144,8 +147,12 @@ def test_two_processes_find_the_same_numbers(done, tmp_path):
         np.testing.assert_array_equal(here["prediction"], there["prediction"])
 
 
-def test_networks_that_cannot_be_built_fail_with_a_reason_and_the_others_go_on(tmp_path):
-    study, config = study_of(tmp_path, n_eeg=12)
+def test_networks_that_cannot_be_built_fail_with_a_reason_and_the_others_go_on(tmp_path, monkeypatch):
+    def refuse(*_, **__):
+        raise InputError("EMG network: 13 is too few")
+
+    monkeypatch.setattr(emg_train, "fit_emgnet", refuse)
+    study, config = study_of(tmp_path)
     stage = stage_of(study, config)
     found = stage.train()
     assert (found.done, found.failed) == (24, 12)
@@ -157,6 +164,42 @@ def test_networks_that_cannot_be_built_fail_with_a_reason_and_the_others_go_on(t
     assert len(reasons) == 1 and next(iter(reasons)).startswith("bad_input: ") and "13" in next(iter(reasons))
     again = stage_of(study, config, retry_failed=True)
     assert again.train().failed == 12 and again.farmed == [12]
+
+
+def test_with_few_eeg_channels_networks_are_left_out_and_told(tmp_path):
+    study, config = study_of(tmp_path, n_eeg=12)
+    stage = stage_of(study, config)
+    found = stage.train()
+    assert (found.done, found.failed) == (24, 0)
+    assert found.note == (
+        "not made: EMG network for 12 EEG channels: its kernels of 7², 5² and 3² without padding leave nothing of an "
+        "image smaller than 13 x 13; give at least 13 EEG channels, or go by the predictors without a network"
+    )
+    assert (stage_of(study, config, retry_failed=True).train().line()).startswith("train     nothing to do: all 24 ")
+    collected = stage.collect()
+    assert (collected.done, collected.failed) == (24, 0)
+    assert any(line.startswith("Ridge ") for line in collected.table)
+    assert not any("etwork" in line or "failed" in line for line in collected.table)
+    results = open_results(study)
+    assert results["optimizer"].values.tolist() == ["none"] and not set(NETWORKS) & set(results["model"].values)
+    assert results.attrs["impossible"] == {"network": found.note.removeprefix("not made: ") + "."}
+    assert (results["status"].values[results["run_id"].values != ""] == int(Status.DONE)).all()
+    skills = results["skill"].sel(optimizer="none", model=["ridge", "pls", "stacked"])
+    assert np.isfinite(skills.values).all() and skills.sizes["split"] == 2
+
+
+def test_failed_networks_of_before_are_no_longer_counted(tmp_path):
+    """A study of few channels whose networks were once tried, and failed."""
+    study, config = study_of(tmp_path, n_eeg=12)
+    enough = replace(EmgRecords.of(open_features(study)), n_eeg=13)
+    for run in EmgSweep(config, enough).runs:
+        if run.kind == "network":
+            write_failure(study, run.id, record_of(run, 0.0, reason="bad_input: 12 EEG channels are too few"))
+    stage = stage_of(study, config)
+    assert (stage.train().failed, stage.collect().failed) == (0, 0)
+    tally = RunTally(study)
+    tally.update()
+    assert [(each["kind"], each["done"], each["failed"]) for each in tally.kinds()] == [("predictor", 24, 0)]
 
 
 def test_features_that_are_half_made_are_not_learned_from(tmp_path):
@@ -173,7 +216,7 @@ def test_with_one_subject_the_split_by_subject_is_left_out_and_told(tmp_path):
     assert found.done == 9 and "nobody would be left to train on" in found.note
     stage.collect()
     results = open_results(study)
-    assert list(results["split"].values) == ["80-20"] and set(results.attrs["impossible_splits"]) == {BY_SUBJECT}
+    assert list(results["split"].values) == ["80-20"] and set(results.attrs["impossible"]) == {BY_SUBJECT}
     assert results["skill_unit"].values.tolist() == ["fold"]
     assert results["verdict"].sel(model="ridge", optimizer="none").item() == "too few", "one fold is one unit"
 

@@ -3,7 +3,6 @@ import io
 import json
 import re
 import shlex
-from html.parser import HTMLParser
 
 import numpy as np
 import pytest
@@ -26,6 +25,8 @@ from motorsweep.zarr_store.study import Study
 from motorsweep.zarr_store.trials import write_trials
 from motorsweep.zarr_store.volumes import create_volumes, write_shard
 from PIL import Image
+
+from .written_page import Page
 
 CELLS = ("input", "depth", "connection", "repeat")
 BEST = {"input": "firing_rate", "depth": 3, "connection": "both"}
@@ -105,44 +106,6 @@ def store_runs(study, results, fail=None):
             write_run(study, content_id(spec), record)
     publish_dataset(results, study.results, study.making, "writing results")
     return failed
-
-
-class Page(HTMLParser):
-    """What a page refers to, its text, and its tables by id as rows of cells."""
-
-    def __init__(self, text):
-        super().__init__()
-        self.references, self.tags, self.words, self.tables, self._table = [], [], [], {}, None
-        self.feed(text)
-        self.text = re.sub(r"\s+", " ", " ".join(self.words))
-
-    def handle_starttag(self, tag, attrs):
-        attrs = dict(attrs)
-        self.tags.append((tag, attrs))
-        self.references += [attrs[key] for key in ("src", "srcset", "href", "data", "poster") if key in attrs]
-        if tag == "div" and attrs.get("class") == "table":
-            self._table = self.tables.setdefault(attrs["id"], [])
-        if self._table is not None and tag == "tr":
-            self._table.append([])
-        if self._table is not None and tag in ("td", "th"):
-            self._table[-1].append("")
-
-    def handle_data(self, data):
-        self.words.append(data)
-        if self._table and self._table[-1]:
-            self._table[-1][-1] += data.strip().replace("\u200b", "").replace("\u2060", "")
-
-    def handle_endtag(self, tag):
-        if tag == "table":
-            self._table = None
-
-    def row(self, table, label, number=0):
-        """Cells of the row with this label; the n-th of that label."""
-        return [row for row in self.tables[table] if row and row[0] == label][number][1:]
-
-    def score(self, label, kind):
-        """Cells of a predictor on an input: NRMSE, interval, above the best, standing, parameters, paper."""
-        return next(row[2:] for row in self.tables["scores"] if row[:2] == [label, kind])
 
 
 def page_of(study):

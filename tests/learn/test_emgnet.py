@@ -94,7 +94,7 @@ def test_biases_start_at_zero_and_kernels_glorot_uniform():
 
 @pytest.mark.parametrize("n_eeg", [1, 12])
 def test_too_few_eeg_channels(n_eeg):
-    with pytest.raises(InputError, match=f"{n_eeg} EEG channels: .* at least 13"):
+    with pytest.raises(InputError, match=f"for {n_eeg} EEG channels?: .* smaller than 13 x 13; give at least 13"):
         build_emgnet(5, n_eeg, 6)
 
 

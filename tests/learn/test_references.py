@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 from motorsweep.errors import InputError
 from motorsweep.learn import scores
 from motorsweep.learn.gaussian_process import SharedProcess, fit_process
-from motorsweep.learn.references import PLS_COMPONENTS, VOXEL_ALPHAS, fit_references
+from motorsweep.learn.partial_least_squares import PLS_COMPONENTS
+from motorsweep.learn.references import VOXEL_ALPHAS, fit_references
 from sklearn.cross_decomposition import PLSRegression
 from sklearn.gaussian_process import GaussianProcessRegressor
 from sklearn.linear_model import Ridge
