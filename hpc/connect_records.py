@@ -12,7 +12,14 @@ from ..learn.connectivity import ConnectivityConfig, connect
 from ..sim.cleaning import CleaningConfig, clean, emg_power_gain
 from ..sim.planted_recordings import PlantedConfig, planted_recording
 from ..sim.recording_files import read_recording
-from ..zarr_store.features import missing_feature_rows, read_feature_rows, write_feature_shard
+from ..zarr_store.features import (
+    MATRICES,
+    PER_RECORD,
+    feature_store_id,
+    missing_feature_rows,
+    read_feature_rows,
+    write_feature_shard,
+)
 from ..zarr_store.schema import Status
 from ..zarr_store.study import Study
 from .channel_sets import check_still_whole, fault_line, in_study_order
@@ -60,6 +67,10 @@ class RecordsTask:
         Records ``start:stop``.
     names : tuple of str
         Of these records.
+    features_id : str
+        Of the store that the rows belong to.
+    retry_failed : bool
+        Do records again that failed before; otherwise they stay as they are.
     sources : tuple of RecordingSource
         Where they are read from; empty for planted ones.
     settings : RecordSettings
@@ -75,11 +86,13 @@ class RecordsTask:
     start: int
     stop: int
     names: tuple[str, ...]
+    features_id: str
     sources: tuple
     settings: RecordSettings
     eeg_names: tuple[str, ...]
     emg_names: tuple[str, ...]
     only: int | None = None
+    retry_failed: bool = False
     killers: tuple[tuple[int, str], ...] = ()
 
     @property
@@ -122,25 +135,57 @@ class RecordsResult:
 class ShardOfRecords:
     """Rows of one shard, filled in any order and written whole; what is never put is failed, without a reason yet.
 
-    Rows that are done in the store already are kept.
+    Rows that are done in the store already are kept, and so are failed ones, unless the task does them again.
 
     Parameters
     ----------
     task : RecordsTask
+
+    Attributes
+    ----------
+    done : ndarray (r,) of bool
+        Which records are done.
+    left : ndarray of int
+        Places of the records that the task is to do.
+
+    Raises
+    ------
+    StoreError
+        Where the store is no longer the one that the task was planned for.
     """
 
     def __init__(self, task):
-        self._study, self._start = Study(task.study), task.start
+        self._study, self._task = Study(task.study), task
+        self._check_store()
         place = self._study, task.start, task.stop
         try:
-            self.done = read_feature_rows(*place, ("status",))["status"] == int(Status.DONE)
+            status = read_feature_rows(*place, ("status",))["status"]
         except StoreError:  # torn, which counts as not done
-            self.done = np.zeros(task.size, bool)
+            status = np.zeros(task.size, np.int8)
+        self.done = status == int(Status.DONE)
+        kept = self.done | ((status == int(Status.FAILED)) & (not task.retry_failed))
         self.rows = missing_feature_rows(self._study, task.size)
-        # Where none is done nothing is read: a file of theirs may be torn.
-        for name, values in read_feature_rows(*place).items() if self.done.any() else ():
-            if name in self.rows:
-                self.rows[name][self.done] = values[self.done]
+        # No more is read than is kept: a file of the others may be torn.
+        names = (*MATRICES, *PER_RECORD) if self.done.any() else PER_RECORD
+        try:
+            held = read_feature_rows(*place, names) if kept.any() else {}
+        except StoreError:
+            if self.done.any():
+                raise
+            held, kept = {}, self.done  # failed ones whose reasons are torn: done again
+        for name in held.keys() & self.rows.keys():
+            self.rows[name][kept] = held[name][kept]
+        self.left = np.flatnonzero(~kept)
+
+    def _check_store(self):
+        """Refuse a store that grew meanwhile: the task of a killed run would write over the rows of other records."""
+        held = feature_store_id(self._study)
+        if held != self._task.features_id:
+            raise StoreError(
+                f"connecting {self._task.name} of {self._study.folder}: the features are no longer those that this "
+                f"task was planned for (id {held}, not {self._task.features_id}), so that its rows belong to other "
+                "records. Nothing was written; the run that goes on does them"
+            )
 
     def put(self, row, values):
         """Take the values of a record that is done."""
@@ -157,8 +202,9 @@ class ShardOfRecords:
 
     def write(self):
         """Write the shard."""
+        self._check_store()
         status = np.where(self.done, int(Status.DONE), int(Status.FAILED))
-        write_feature_shard(self._study, self._start, status, **self.rows)
+        write_feature_shard(self._study, self._task.start, status, **self.rows)
 
 
 def connect_shard(task):
@@ -200,14 +246,14 @@ def write_failed_records(task, reason):
     reason : str
     """
     shard = ShardOfRecords(task)
-    for k in np.flatnonzero(~shard.done):
+    for k in shard.left:
         shard.fail(k, reason)
     shard.write()
 
 
 def _to_do(task, shard):
     """Records of a shard that a task does."""
-    left = np.flatnonzero(~shard.done)
+    left = shard.left
     if task.only is not None:
         return left[left == task.only]
     return left[~np.isin(left, [k for k, _ in task.killers])]

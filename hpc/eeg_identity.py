@@ -84,7 +84,7 @@ def study_records(study, config) -> StudyRecords:
     return StudyRecords(table=table, sources=tuple(sources), spec=spec)
 
 
-def check_same_features(study, config) -> bool:
+def check_same_features(study, records) -> bool:
     """Refuse to go on in a folder whose features were made from other records or settings; says which.
 
     A store of other settings without a record that is done is not refused: nothing is lost when it is made anew. Nor is
@@ -93,7 +93,7 @@ def check_same_features(study, config) -> bool:
     Parameters
     ----------
     study : Study
-    config : EegConfig
+    records : StudyRecords
 
     Returns
     -------
@@ -107,7 +107,7 @@ def check_same_features(study, config) -> bool:
     """
     if not study.features.exists():
         return False
-    records, held = study_records(study, config), open_features(study).attrs
+    held = open_features(study).attrs
     if held.get("features_id") == content_id(records.spec):
         return True
     done = (read_feature_status(study) == int(Status.DONE)).any()

@@ -20,14 +20,13 @@ from .eeg_identity import (
     emg_connectivity,
     planted_config,
     rows_before,
-    study_records,
 )
 from .executors import GIB
 
 _LEAST_GB, _COPIES = 0.6, 16  # Python with scipy and MNE; copies of a record that cleaning and measures hold at once
 
 
-def prepare_features(study, config, same):
+def prepare_features(study, config, records, same):
     """Make the feature store if it is not there: its records, channels, measures and bands.
 
     Where only records came, those that are done stay so, and rate and channels of the study remain. A store that was
@@ -37,6 +36,8 @@ def prepare_features(study, config, same):
     ----------
     study : Study
     config : EegConfig
+    records : StudyRecords
+        Found once for the check, the store and its tasks: a recording may come to the folder at any time.
     same : bool
         Whether a store of these settings is there, as `check_same_features` tells.
 
@@ -47,7 +48,6 @@ def prepare_features(study, config, same):
     """
     if same:
         return
-    records = study_records(study, config)
     rows = rows_before(study, records)
     grown = bool((rows >= 0).any())
     rate_hz, eeg_names, emg_names = _held_channels(study) if grown else _first_channels(config, records)
@@ -107,14 +107,18 @@ def _remove_features(study):
     shutil.rmtree(aside, ignore_errors=True)
 
 
-def record_tasks(study, config, shards):
+def record_tasks(study, config, records, shards, retry_failed=False):
     """Tasks for shards of records.
 
     Parameters
     ----------
     study : Study
     config : EegConfig
+    records : StudyRecords
+        Those that the store was made for.
     shards : sequence of (start, stop)
+    retry_failed : bool
+        Do failed records again; otherwise they stay as they are.
 
     Returns
     -------
@@ -122,7 +126,7 @@ def record_tasks(study, config, shards):
     """
     features = open_features(study)
     names = [str(name) for name in features["record"].values]
-    sources = () if config.records.is_planted else study_records(study, config).sources
+    sources = {source.name: source for source in records.sources}
     settings = RecordSettings(
         seed=config.seed,
         planted=planted_config(config),
@@ -135,25 +139,31 @@ def record_tasks(study, config, shards):
     )
     common = {
         "study": str(study.folder),
+        "features_id": str(features.attrs["id"]),
+        "retry_failed": retry_failed,
         "settings": settings,
         "eeg_names": tuple(map(str, features["eeg_i"].values)),
         "emg_names": tuple(map(str, features["emg_i"].values)),
     }
     return [
         RecordsTask(
-            start=start, stop=stop, names=tuple(names[start:stop]), sources=tuple(sources[start:stop]), **common
+            start=start,
+            stop=stop,
+            names=tuple(names[start:stop]),
+            sources=tuple(sources[name] for name in names[start:stop]) if sources else (),
+            **common,
         )
         for start, stop in shards
     ]
 
 
-def memory_per_worker_gb(study, config):
+def memory_per_worker_gb(config, records):
     """Memory that one worker needs, GB: several copies of the largest record, in float64.
 
     Parameters
     ----------
-    study : Study
     config : EegConfig
+    records : StudyRecords
 
     Returns
     -------
@@ -164,6 +174,6 @@ def memory_per_worker_gb(study, config):
         values = planted.seconds * planted.rate_hz * (planted.n_eeg + planted.n_emg)
     else:
         # A text holds a value in eight bytes or more, a binary file in two or more.
-        sources = study_records(study, config).sources
-        values = max(sum(os.path.getsize(path) for path in (each.eeg, each.emg) if path) / 2 for each in sources)
+        sizes = [sum(os.path.getsize(path) for path in (each.eeg, each.emg) if path) for each in records.sources]
+        values = max(sizes) / 2
     return _LEAST_GB + _COPIES * 8 * values / GIB

@@ -128,7 +128,7 @@ class EegEvidence:
     results : xarray.Dataset
         In memory.
     features : xarray.Dataset or None
-        None where the store is gone.
+        None where the store is gone, or grew since the results were made.
     records : dict of str to dict
         Records of the runs that the results stand on, by id.
     events : list of dict
@@ -230,17 +230,19 @@ def read_eeg_evidence(study) -> EegEvidence:
         study=study,
         name=_name(study),
         results=results,
-        features=_features(study),
+        features=_features(study, str(results.attrs["features_id"])),
         records={run_id: record for run_id, record in list_records(study) if run_id in wanted},
         events=list(read_events(study.events)),
     )
 
 
-def _features(study):
+def _features(study, features_id):
+    """The features, if they are those that the results were made from: more records may have come since."""
     try:
-        return open_features(study)
+        features = open_features(study)
     except StoreError:
         return None
+    return features if features.attrs["id"] == features_id else None
 
 
 def _name(study):

@@ -31,6 +31,8 @@ class EegPlan:
     source : str
         Where the records come from.
     stages : tuple of Stage
+    not_made : tuple of str
+        Splits and networks that the records do not allow, and why.
     shards : int
         Shards that are still to be written.
     workers : str
@@ -42,6 +44,7 @@ class EegPlan:
     config_id: str
     source: str
     stages: tuple
+    not_made: tuple
     shards: int
     workers: str
 
@@ -60,6 +63,7 @@ class EegPlan:
             lines.append(f"{stage.verb:<9} {total} {stage.unit}: {counts}")
             shards = f", {self.shards} shards to write" if stage.verb == "simulate" and stage.pending else ""
             lines.append(f"          {cost}, {bytes_text(stage.gigabytes)} in all{shards}")
+        lines += [f"          not made: {reason}" for reason in self.not_made]
         hours = sum(stage.core_hours for stage in self.stages)
         lines.append(f"cost      {hours_text(hours)} left; {self.workers}")
         pending = sum(stage.pending for stage in self.stages) or any(not stage.unit for stage in self.stages)
@@ -94,13 +98,14 @@ def make_eeg_plan(config) -> EegPlan:
     >>> print("\n".join(make_eeg_plan(config).lines()))                           # doctest: +SKIP
     """
     study = Study(config.folder)
-    same, records = check_same_features(study, config), study_records(study, config)
+    records = study_records(study, config)
+    same = check_same_features(study, records)
     simulate, shards = _simulate(study, config, records, same)
     encode = Stage(
         verb="encode", unit="matrices", done=0, pending=0, failed=0, core_hours=0.0, gigabytes=0.0,
         basis="nothing to do: the connectivity matrices are the codes",
     )  # fmt: skip
-    train = _train(study, config, whole=same and not simulate.pending)
+    train, not_made = _train(study, config, whole=same and not simulate.pending)
     return EegPlan(
         name=config.name,
         path=os.path.relpath(config.path),
@@ -108,6 +113,7 @@ def make_eeg_plan(config) -> EegPlan:
         config_id=content_id(records.spec),
         source=_source(config, records),
         stages=(simulate, encode, train),
+        not_made=not_made,
         shards=shards,
         workers=workers_text(config),
     )
@@ -159,20 +165,21 @@ def _seconds_of_record(config):
 
 
 def _train(study, config, whole):
-    """Trainings of the records that are done; before all records are, their number and cost are not known."""
+    """Trainings of the records that are done, and why some are not made; before all are done they are not known."""
     if not whole:
         return Stage(
             verb="train", unit="", done=0, pending=0, failed=0, core_hours=0.0, gigabytes=0.0,
             basis="to be planned when all records are done: splits are of those that did not fail",
-        )  # fmt: skip
+        ), ()  # fmt: skip
     from ..hpc.emg_sweep import EmgRecords, EmgSweep  # with torch
 
-    runs = EmgSweep(config, EmgRecords.of(open_features(study))).runs
+    sweep = EmgSweep(config, EmgRecords.of(open_features(study)))
+    runs = sweep.runs
     states = [run_state(study, run.id) for run in runs]
     pending = [run for run, state in zip(runs, states) if state is Status.PENDING]
     measured = _measured_seconds(study, [run for run, state in zip(runs, states) if state is Status.DONE])
     seconds = sum(measured.get(run.kind) or _training_seconds(run) for run in pending)
-    return Stage(
+    stage = Stage(
         verb="train",
         unit="trainings",
         done=states.count(Status.DONE),
@@ -182,6 +189,7 @@ def _train(study, config, whole):
         gigabytes=len(runs) * 1e-3,
         basis="from this study's own trainings" if measured else "from docs/eeg.md, not yet measured here",
     )
+    return stage, tuple(sweep.impossible.values())
 
 
 def _measured_seconds(study, runs):

@@ -21,6 +21,10 @@ from .timeline import stage_rows, timeline_picture
 from .typesetting import table_of
 
 _SHOWN_FAILURES = 50
+_NO_FEATURES = (
+    "Not drawn: the features that these results were made from are not there. They are gone, or more recordings came; "
+    "`motorsweep run` brings both to the same state."
+)
 
 
 def write_eeg_report(study: Study) -> Path:
@@ -133,7 +137,7 @@ def _curves(evidence):
 def _eeg(evidence):
     pictures = eeg_pictures(evidence)
     if not pictures:
-        return Section(id="eeg", title="Connectivity of the EEG", notes=["Not drawn: the features are not there."])
+        return Section(id="eeg", title="Connectivity of the EEG", notes=[_NO_FEATURES])
     text = "Mean over all records. The scale leaves out the diagonal; from column to row where there is a direction."
     return Section(id="eeg", title="Connectivity of the EEG", paragraphs=[text], pictures=pictures, columns=3)
 

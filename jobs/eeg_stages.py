@@ -6,7 +6,7 @@ from dataclasses import replace
 from ..errors import StoreError
 from ..hpc.channel_sets import faulty_channels
 from ..hpc.connect_records import connect_shard, write_failed_records
-from ..hpc.eeg_identity import check_same_features
+from ..hpc.eeg_identity import check_same_features, rows_before, study_records
 from ..hpc.prepare_records import memory_per_worker_gb, prepare_features, record_tasks
 from ..zarr_store.features import open_features, pending_feature_shards, read_feature_status
 from ..zarr_store.schema import Status
@@ -29,16 +29,18 @@ class EegCoordinator(StageRunner):
     """
 
     def _check_same(self):
-        self._same = check_same_features(self.study, self.config)
+        self._records = study_records(self.study, self.config)
+        self._same = check_same_features(self.study, self._records)
 
     def simulate(self):
         """Read, clean and connect the records that are not done."""
         began = time.monotonic()
-        prepare_features(self.study, self.config, self._same)
-        self._same = True
+        prepare_features(self.study, self.config, self._records, self._same)
+        self._same, retry = True, self.options.retry_failed
         before = int((read_feature_status(self.study) == int(Status.DONE)).sum())
-        tasks = record_tasks(self.study, self.config, pending_feature_shards(self.study, self.options.retry_failed))
-        memory = memory_per_worker_gb(self.study, self.config) if tasks else 0
+        shards = pending_feature_shards(self.study, retry)
+        tasks = record_tasks(self.study, self.config, self._records, shards, retry)
+        memory = memory_per_worker_gb(self.config, self._records) if tasks else 0
         self._farm("simulate", connect_shard, tasks, "records", memory, _note_shard)
         status = read_feature_status(self.study)
         done, failed = (int((status == int(state)).sum()) for state in (Status.DONE, Status.FAILED))
@@ -79,7 +81,10 @@ class EegCoordinator(StageRunner):
         return self._training("collect").collect()
 
     def _training(self, verb):
-        if not self._same:
+        came = 0 if self._same else self._came()
+        if came:
+            self._say(verb, f"{came} recordings came since `simulate`, and are not in this; `motorsweep run` adds them")
+        elif not self._same:
             raise StoreError(
                 f"{verb}: there are no features of these records and settings yet; `motorsweep simulate "
                 f"{self.config.path}` makes them, `motorsweep run` does all that is needed."
@@ -88,6 +93,11 @@ class EegCoordinator(StageRunner):
 
         config = replace(self.config, executor=self._executor_config)
         return EegTraining(self.study, config, self.options, self._farm)
+
+    def _came(self):
+        """Records that came since the features were made, where nothing else is another."""
+        rows = rows_before(self.study, self._records)
+        return int((rows < 0).sum()) if (rows >= 0).any() else 0
 
     def _write_report(self):
         from .eeg_report import write_eeg_report

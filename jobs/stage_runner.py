@@ -12,6 +12,7 @@ from ..hpc.executors import open_executor
 from ..hpc.farm import run_stage
 from ..hpc.mpi_executor import check_ranks
 from ..hpc.progress import Progress
+from ..zarr_store.atomic import put_back
 from ..zarr_store.ids import folder_id
 from ..zarr_store.study import Study, atomic_write_text
 from .options import StageResult
@@ -47,6 +48,8 @@ class StageRunner:
         self._lock.__enter__()
         try:
             self._check_kind()
+            for store in (self.study.features, self.study.results):
+                put_back(self.study.making, store)
             self._check_same()
             self._clear_leftovers()
             atomic_write_text(self.study.config, self.config.text)

@@ -18,6 +18,7 @@ from .connectivity_transfer import (
     transfer_measure,
 )
 from .granger import granger, refuse_unstable
+from .lagged_products import floats_of_products
 from .spectra import band_correlation, coherence, phase_lag_index, segment_samples, segment_spectra
 from .var_models import check_criterion, chosen_order, order_criteria, standardised_fit
 from .var_models_gram import check_order, factor, lag_gram
@@ -230,4 +231,5 @@ def _directed(
             out[these] = transfer_measure(kind, transfer, partial, wanted, whole, frequencies, doing)
         return (out if bands is not None else out[:, 0],)
 
-    return in_batches(compute, values, 3 * c * t + 5 * (c * (longest + 1)) ** 2 + 8 * len(frequencies) * c * c)[0]
+    floats = floats_of_products(c, t, longest) + 5 * (c * (longest + 1)) ** 2 + 8 * len(frequencies) * c * c
+    return in_batches(compute, values, floats)[0]

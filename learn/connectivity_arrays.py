@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import scipy.fft
 import scipy.linalg
+from scipy.linalg.lapack import dtrtri
 
 from ..errors import InputError
 
@@ -55,6 +56,16 @@ class Arrays:
                 ]
             )
         return self.xp.linalg.solve_triangular(lower.swapaxes(-1, -2), right, upper=True)
+
+    def inverse_squares(self, lower):
+        """Sums (…) of the squares of all entries of the inverses of lower triangular matrices (…, n, n)."""
+        n = lower.shape[-1]
+        if self.xp is np:
+            # A transpose is what Fortran reads without a copy. One by one is still a third of `np.linalg.inv`'s time.
+            inverses = (dtrtri(each.T, lower=0)[0].T for each in lower.reshape(-1, n, n))
+            return np.array([np.vdot(each, each) for each in inverses]).reshape(lower.shape[:-2])
+        unit = self.xp.eye(n, dtype=lower.dtype, device=lower.device)
+        return (self.xp.linalg.solve_triangular(lower, unit, upper=False) ** 2).sum((-2, -1))
 
     def get(self, values) -> np.ndarray:
         """The values as a NumPy array."""

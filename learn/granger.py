@@ -10,6 +10,7 @@ import numpy as np
 
 from ..errors import InputError
 from .connectivity_arrays import arrays_on, averaged, bands_of, checked, in_batches, standardised
+from .lagged_products import floats_of_products
 from .var_models import check_criterion, chosen_order, order_criteria
 from .var_models_gram import (
     LagFactor,
@@ -112,7 +113,7 @@ def granger(
             out[these] = _of_gram(gram.of(these), int(each), conditional, wanted, fs)
         return (out,)
 
-    floats = 3 * c * t + 4 * (c * (longest + 1)) ** 2 + 2 * (c * (2 * longest + 1)) ** 2
+    floats = floats_of_products(c, t, longest) + 4 * (c * (longest + 1)) ** 2 + 3 * (c * (2 * longest + 1)) ** 2
     return in_batches(compute, values, floats)[0]
 
 
@@ -174,7 +175,7 @@ def pairwise_granger(gram: LagGram, order: int) -> np.ndarray:
     diagonal = list(range(c))
     pairs[:, diagonal, diagonal, p : 2 * p, :p] = 0.0
     pairs[:, diagonal, diagonal, 2 * p, p : 2 * p] = 0.0
-    last = cholesky(pairs, gram.space, DOING)[..., 2 * p, :]
+    last = cholesky(pairs, gram.space, DOING, gram.floor)[..., 2 * p, :]
     causality = xp.log1p((last[..., p : 2 * p] ** 2).sum(-1) / last[..., 2 * p] ** 2)
     causality[:, diagonal, diagonal] = 0.0
     return gram.space.get(causality)
@@ -234,7 +235,7 @@ def _pair_fits(gram: LagGram, p: int, row, column) -> tuple[np.ndarray, np.ndarr
     present = join([join([each[..., :1, :1] for each in line], axis=-1) for line in parts], axis=-2)
     side = now.swapaxes(-1, -2)
     whole = join([join([block, side], axis=-1), join([now, present], axis=-1)], axis=-2)
-    lower = cholesky(whole, space, DOING)
+    lower = cholesky(whole, space, DOING, gram.floor)
     m = 2 * p
     solved = space.xp.linalg.solve(lower[..., :m, :m].swapaxes(-1, -2), lower[..., m:, :m].swapaxes(-1, -2))
     noise = lower[..., m:, m:] @ lower[..., m:, m:].swapaxes(-1, -2)

@@ -13,9 +13,18 @@ import numpy as np
 
 from .connectivity_arrays import Arrays
 
-# Samples of a block: at least so many, and so many per lag. Longer blocks have fewer ends to mend and slower
-# transforms; between 200 and 512 samples for 20 lags, times differ little.
-_LEAST_BLOCK, _PER_LAG = 256, 16
+
+def floats_of_products(channels: int, samples: int, order: int) -> int:
+    """Numbers that `first_row` holds at most for one record, the record itself included.
+
+    Examples
+    --------
+    >>> floats_of_products(19, 200, 2)  # 13 blocks of 16 samples, and a matrix for each of 9 frequencies
+    31350
+    """
+    size, count = _blocks(samples, order)
+    # The record, its blocks and their transforms; then products of these, and their even and odd parts.
+    return 3 * channels * count * size + 6 * (size // 2 + 1) * channels**2
 
 
 def centred_products(z, order: int, space: Arrays):
@@ -45,8 +54,9 @@ def _shifted_products(z, order: int, space: Arrays):
 def first_row(z, order: int, space: Arrays):
     """Sums (batch, i, k, j) of z[i, t] z[j, t - k] over t from `order` on.
 
-    Within a block, the transforms' products are sums over a circle: where an instant's past lies before the block, the
-    block's own end stands in for it, and `_mended` puts that right.
+    Blocks begin at `order`: the squares of a transient before are in no sum, where they would leave their rounding when
+    subtracted again. Within a block, the transforms' products are sums over a circle: where an instant's past lies
+    before the block, the block's own end stands in for it, and `_mended` puts that right.
 
     Examples
     --------
@@ -54,18 +64,21 @@ def first_row(z, order: int, space: Arrays):
     array([13.,  8.,  3.])
     """
     b, c, t = z.shape
-    size = max(_LEAST_BLOCK, 1 << math.ceil(math.log2(_PER_LAG * order)))
-    padded = space.zeros((b, c, -(-t // size) * size))
-    padded[..., :t] = z
-    blocks = padded.reshape(b, c, -1, size)
-    sums = _mended(_circular(blocks, order, space), blocks, order, space)
-    # The first instants have no whole past.
-    start = space.zeros((b, c, 2 * order))
-    start[..., order:] = z[..., :order]
-    for t in range(order):
-        past = start[..., list(range(order + t, t - 1, -1))]
-        sums -= z[:, :, None, None, t] * past.swapaxes(-1, -2)[:, None]
-    return sums
+    size, count = _blocks(t, order)
+    padded = space.zeros((b, c, count * size))
+    padded[..., : t - order] = z[..., order:]
+    blocks = padded.reshape(b, c, count, size)
+    return _mended(_circular(blocks, order, space), blocks, z[..., :order], order)
+
+
+def _blocks(samples: int, order: int) -> tuple[int, int]:
+    """Length of a block, a power of two, and how many hold the instants from `order` on.
+
+    Longer blocks have fewer ends to mend, and more frequencies, each with a matrix. Of 200 to 60 000 samples, 5 to 40
+    lags and 4 to 64 channels, the quickest are near as long as there are of them, and at least two pasts.
+    """
+    size = 1 << math.ceil(math.log2(max(2 * order, math.sqrt(samples))))
+    return size, -(-(samples - order) // size)
 
 
 def _circular(blocks, order: int, space: Arrays):
@@ -88,14 +101,18 @@ def _circular(blocks, order: int, space: Arrays):
     return sums.reshape(b, order + 1, c, c).swapaxes(1, 2)
 
 
-def _mended(sums, blocks, order: int, space: Arrays):
-    """The same sums with the end of the block before in the past of each block's first instants, none before all."""
+def _mended(sums, blocks, before, order: int):
+    """The same sums with the end of the block before in the past of each block's first instants.
+
+    `before` (batch, c, order) is what comes before the first block.
+    """
     b, c, count, size = blocks.shape
     head = blocks[..., :order].swapaxes(1, 2).swapaxes(2, 3).reshape(b, count, order * c)
     tail = blocks[..., list(range(size - 1, size - 1 - order, -1))].swapaxes(1, 2).swapaxes(2, 3)
     tail = tail.reshape(b, count, order * c)
     missing = -tail
     missing[:, 1:] += tail[:, :-1]
+    missing[:, 0] += before[..., list(range(order - 1, -1, -1))].swapaxes(1, 2).reshape(b, order * c)
     crossed = (head.swapaxes(-1, -2) @ missing).reshape(b, order, c, order, c)
     for instant in range(order):  # its past at lag k is k - instant samples before the block
         sums[:, :, instant + 1 :] += crossed[:, instant, :, : order - instant]

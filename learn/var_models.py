@@ -11,6 +11,7 @@ import numpy as np
 
 from ..errors import InputError
 from .connectivity_arrays import arrays_on, checked, in_batches, standardised
+from .lagged_products import floats_of_products
 from .var_models_gram import LagFactor, LagGram, check_order, factor, lag_gram
 from .var_models_theory import autocovariance, granger_of_var, is_stable, spectral_radius
 
@@ -232,9 +233,9 @@ def _principal(gram: LagGram, rank: int) -> LagGram:
     half = gram.products @ whitener[:, None, None]
     products = space.xp.einsum("zaibj,zir->zarbj", half, whitener)
     assert products.shape[1:] == (p + 1, rank, p + 1, rank)
-    return LagGram(products, gram.samples, gram.rank, gram.floor, space)
+    return LagGram(products, gram.samples, gram.rank, gram.floor / float(values.max()), space)
 
 
 def _floats(values: np.ndarray, order: int) -> int:
     c, t = values.shape[-2:]
-    return 3 * c * t + 4 * (c * (order + 1)) ** 2
+    return floats_of_products(c, t, order) + 4 * (c * (order + 1)) ** 2

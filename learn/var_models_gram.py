@@ -15,8 +15,9 @@ from .lagged_products import centred_products
 # Relative eigenvalue of the covariance of channels below which a direction holds nothing: above the rounding of samples
 # stored as float32, and far below what an amplifier's noise leaves.
 RANK_TOLERANCE = 1e-10
-# Share of a regressor's variance that the ones before it must leave: below, fewer than about five digits are right.
-_LEAST_PIVOT = 1e-11
+# With R the correlations of the lagged channels, relative errors of coefficients by rounding, and at worst those of
+# residual variances, are about `_ROUNDING` over 1 / tr R⁻¹. At the least that passes, about five digits are right.
+_ROUNDING, _LEAST_INVERSE_TRACE = 1e-15, 1e-10
 
 
 @dataclass(frozen=True, eq=False)
@@ -172,7 +173,7 @@ def factor(gram: LagGram, doing: str) -> LagFactor:
     size = (p + 1) * c
     order = [*range(c, size), *range(c)]
     flat = gram.products.reshape(-1, size, size)[:, order][:, :, order]
-    lower = cholesky(flat, gram.space, doing)
+    lower = cholesky(flat, gram.space, doing, gram.floor)
     m = p * c
     return LagFactor(lower[:, :m, :m], lower[:, m:, :m], lower[:, m:, m:], c, gram.space)
 
@@ -194,8 +195,11 @@ def refuse_deficient_rank(rank: np.ndarray, channels: int, doing: str, so: str) 
         )
 
 
-def cholesky(matrices, space: Arrays, doing: str):
-    """Lower Cholesky factors (…, n, n), refused where too little of a variable is left after the ones before it.
+def cholesky(matrices, space: Arrays, doing: str, floor: float):
+    """Lower Cholesky factors (…, n, n), refused where rounding would show in what they are taken for.
+
+    `floor` is what the least eigenvalue is known to be at least. The trace of the inverse, with all variances at 1, is
+    then at most trace / floor, and mostly need not be computed.
 
     Raises
     ------
@@ -208,18 +212,20 @@ def cholesky(matrices, space: Arrays, doing: str):
         # torch's error of this kind is a RuntimeError, as are its lack of memory and others, which are not ours.
         if space.xp is not np and not isinstance(error, space.xp.linalg.LinAlgError):
             raise
-        raise InputError(_singular(doing, "none")) from error
-    left = space.xp.einsum("...ii->...i", lower) ** 2 / space.xp.einsum("...ii->...i", matrices)
-    least = float(left.min())
-    if not least > _LEAST_PIVOT:
-        raise InputError(_singular(doing, f"{least:.0e}"))
+        raise InputError(_singular(doing, "1")) from error
+    variances = space.xp.einsum("...ii->...i", matrices)
+    if not floor > _LEAST_INVERSE_TRACE * float(variances.sum(-1).max()):
+        trace = float(space.inverse_squares(lower / space.xp.sqrt(variances)[..., None]).max())
+        if not trace * _LEAST_INVERSE_TRACE < 1:
+            raise InputError(_singular(doing, f"{_ROUNDING * trace:.0e}"))
     return lower
 
 
-def _singular(doing: str, left: str) -> str:
+def _singular(doing: str, error: str) -> str:
     return (
-        f"{doing}: the lagged channels follow from one another (share of the variance of one that the others leave: "
-        f"{left}), so that coefficients would be rounding errors. Channels may be copies of each other, or "
-        "band-limited far below half of the sampling rate: resample to about three times the highest frequency that is "
-        "left, lower the order, or give `regularise` (1e-6, say)."
+        f"{doing}: the lagged channels follow from one another (relative error of the fit by rounding: "
+        f"up to about {error}), so that the fit would mean little. Channels may be copies of each other, "
+        "drift far beyond their size, or be band-limited far below half of the sampling rate: remove slow trends, "
+        "resample to about three times the highest frequency that is left, lower the order, or give `regularise` "
+        "(1e-6, say)."
     )

@@ -7,6 +7,7 @@ MAGSTIM_RADII_M = np.linspace(0.028, 0.044, MAGSTIM_TURNS)
 MAGSTIM_WING_X_M = 0.045
 MAGSTIM_WINDING_Z_M = -0.009
 MAGSTIM_WINDING_HEIGHT_M = 0.006
+_POSITION_DIGITS, _MOMENT_DIGITS = 10, 16  # of metres and of A·m²/A: a tenth of a nanometre, some 1e-10 of a moment
 
 
 def figure_of_eight(rings: int = 8, angles: int = 36, layers: int = 2) -> tuple[np.ndarray, np.ndarray]:
@@ -48,7 +49,8 @@ def figure_of_eight(rings: int = 8, angles: int = 36, layers: int = 2) -> tuple[
             x = side * (MAGSTIM_WING_X_M + disc[:, 0])
             positions.append(np.column_stack([x, disc[:, 1], np.full(len(disc), z)]))
             moments.append(np.column_stack([np.zeros((len(disc), 2)), side * share * moment]))
-    return np.concatenate(positions), np.concatenate(moments)
+    # Cosines and quadratures differ in their last bits from one kind of processor to the next; the coil's id must not.
+    return np.concatenate(positions).round(_POSITION_DIGITS), np.concatenate(moments).round(_MOMENT_DIGITS)
 
 
 def _turns_quadrature(rings):

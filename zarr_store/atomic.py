@@ -120,7 +120,7 @@ def folder_in_the_making(making, target, replace: bool = True):
         Folder for what is not finished, on the same file system as `target`.
     target : path-like
         What is replaced, or made. Between the two renames of a replacement there is an instant without `target`; a
-        kill in it leaves the old one in `making`, and the command that writes `target` makes it anew.
+        kill in it leaves the old one in `making`, from where `put_back` takes it.
     replace : bool
         If not, a `target` that is there already, or comes to be meanwhile, is left, and the new folder goes away.
 
@@ -146,6 +146,24 @@ def folder_in_the_making(making, target, replace: bool = True):
     finally:
         shutil.rmtree(beside, ignore_errors=True)
         shutil.rmtree(old, ignore_errors=True)
+
+
+def put_back(making, target) -> bool:
+    """Undo a replacement by `folder_in_the_making` that was killed between its two renames: the old folder comes back.
+
+    Only while nobody writes `target`.
+
+    Returns
+    -------
+    bool
+        Whether there was one.
+    """
+    making, target = Path(making), Path(target)
+    left = sorted(making.glob(f"old-{target.name}-*"))
+    if target.exists() or not left:
+        return False
+    os.rename(left[-1], target)
+    return True
 
 
 def _rename_folder(beside, target, replace):

@@ -9,7 +9,7 @@ from ..errors import StoreError
 from .atomic import disk_errors, folder_in_the_making
 from .datasets import open_group
 from .feature_layout import MATRICES, PER_RECORD, FeatureAxes, create_features
-from .features import missing_feature_rows, write_feature_shard
+from .features import missing_feature_rows, read_feature_status, write_feature_shard
 from .schema import Status
 from .study import Study
 
@@ -25,7 +25,8 @@ def grow_features(study, axes: FeatureAxes, rows, *, shard: int, attrs: dict, no
     axes : FeatureAxes
         Of the new store: the records may differ, all other labels are the old ones.
     rows : array_like of int (record,)
-        For each record of the new store its row in the old one, -1 where it was not there.
+        For each record of the new store its row in the old one, -1 where it was not there. Pending ones stay pending,
+        failed ones keep their reason.
     shard, attrs, notes
         As for `create_features`.
 
@@ -56,24 +57,30 @@ def grow_features(study, axes: FeatureAxes, rows, *, shard: int, attrs: dict, no
 
 
 def _carry_shard(doing, old, new, start, rows):
-    there = np.flatnonzero(rows >= 0)
-    if not len(there):
-        return
-    values, held = missing_feature_rows(new, len(rows)), _read_rows(doing, old, rows[there])
-    for name in values:
-        values[name][there] = held[name]
+    """Take what is known of the records of one new shard: of done ones everything, of failed ones no matrix."""
+    there, values = rows >= 0, missing_feature_rows(new, len(rows))
     status = np.full(len(rows), int(Status.PENDING), np.int8)
-    status[there] = held["status"]
-    write_feature_shard(new, start, status, **values)
+    status[there] = read_feature_status(old)[rows[there]]
+    done, failed = np.flatnonzero(status == int(Status.DONE)), np.flatnonzero(status == int(Status.FAILED))
+    for places, names in ((done, (*MATRICES, *PER_RECORD)), (failed, PER_RECORD)):
+        held = _read_rows(doing, old, rows[places], names) if len(places) else {}
+        for name in held.keys() & values.keys():
+            values[name][places] = held[name]
+    if len(done) or len(failed):
+        write_feature_shard(new, start, status, **values)
 
 
-def _read_rows(doing, study, rows):
+def _read_rows(doing, study, rows, names):
     group = open_group(study.features, "simulate")
     try:
-        return {name: group[name].oindex[rows] for name in (*MATRICES, *PER_RECORD) if name in group}
+        held = {name: group[name].oindex[rows] for name in names if name in group}
+        lost = [name for name in MATRICES if name in held and not np.isfinite(held[name]).all()]
+        if lost:
+            raise ValueError(f"a file of {lost[0]} is gone")
     except Exception as error:
         raise StoreError(
-            f"{doing}: a file of the records that are done cannot be read ({type(error).__name__}: {error}), so they "
-            "cannot be carried over. Take the new recordings out of the folder, run `motorsweep verify STUDY.toml "
-            "--repair`, which sets damaged records to pending, then put them back and run the same command again"
+            f"{doing}: records that are done cannot be read ({type(error).__name__}: {error}), so they cannot be "
+            "carried over. Run `motorsweep verify STUDY.toml --repair`, which sets damaged records to pending, then "
+            "the same command again"
         ) from error
+    return held

@@ -24,9 +24,9 @@ from .shards import (
 from .study import locate
 
 __all__ = [
-    "FEATURES", "MATRICES", "PER_RECORD", "FeatureAxes", "create_features", "missing_feature_rows", "open_features",
-    "pending_feature_shards",
-    "read_feature_rows", "read_feature_status", "reset_features", "verify_features", "write_feature_shard",
+    "FEATURES", "MATRICES", "PER_RECORD", "FeatureAxes", "create_features", "feature_store_id",
+    "missing_feature_rows", "open_features", "pending_feature_shards", "read_feature_rows", "read_feature_status",
+    "reset_features", "verify_features", "write_feature_shard",
 ]  # fmt: skip
 
 
@@ -146,6 +146,11 @@ def missing_feature_rows(study, count: int) -> dict[str, np.ndarray]:
         name: np.full((count, *each.shape[1:]), each.fill_value, object if name in ("reason", "notes") else each.dtype)
         for name, each in rows.items()
     }
+
+
+def feature_store_id(study) -> str:
+    """Give the id of a study's features, which changes with their records."""
+    return str(open_group(locate(study, "features"), "simulate").attrs["id"])
 
 
 def pending_feature_shards(study, retry_failed: bool = False) -> list[tuple[int, int]]:

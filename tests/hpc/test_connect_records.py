@@ -53,8 +53,9 @@ def begun(folder, text=STUDY):
     (folder / "study.toml").write_text(text)
     config = replace(load_study_config(folder / "study.toml"), folder=str(folder / "a study"))
     study = Study(config.folder)
-    prepare_features(study, config, check_same_features(study, config))
-    return study, config, record_tasks(study, config, pending_feature_shards(study))
+    records = study_records(study, config)
+    prepare_features(study, config, records, check_same_features(study, records))
+    return study, config, record_tasks(study, config, records, pending_feature_shards(study))
 
 
 def write_tables(folder, name, eeg, emg, rate_hz=250.0, eeg_names=None):
@@ -163,7 +164,8 @@ def test_a_record_that_fails_leaves_the_others_and_is_tried_again_alone(tmp_path
     assert np.isnan(before["emg_granger"].values[2]).all()
     monkeypatch.undo()
     assert pending_feature_shards(study) == [(4, 6)]
-    (again, _) = record_tasks(study, config, pending_feature_shards(study, retry_failed=True))
+    shards = pending_feature_shards(study, retry_failed=True)
+    (again, _) = record_tasks(study, config, study_records(study, config), shards, retry_failed=True)
     assert list(again.pieces()) == [2, 3] and again.pieces()[2].name == "record s01-002-rest"
     result = connect_shard(again)
     assert (result.done, result.failed) == (2, 0)
@@ -207,7 +209,8 @@ def test_memory_grows_with_the_record(tmp_path):
     study, config, _ = begun(tmp_path)
     longer = replace(config, records=replace(config.records, planted=replace(config.records.planted, seconds=4000.0)))
     values = 4000 * 250 * 8
-    assert memory_per_worker_gb(study, longer) - memory_per_worker_gb(study, config) == pytest.approx(
+    records = study_records(study, config)
+    assert memory_per_worker_gb(longer, records) - memory_per_worker_gb(config, records) == pytest.approx(
         16 * 8 * values * 0.999 / 2**30
     )
 

@@ -1,5 +1,6 @@
 import doctest
 import io
+import json
 import re
 import shutil
 import time
@@ -432,10 +433,17 @@ def test_what_the_records_are_like_is_told(full):
     assert all(rows_of(page, "facts", what) == [[value]] for what, value in facts.items())
 
 
-def test_a_study_without_its_features_still_has_a_report(full, tmp_path):
-    shutil.copytree(full[0].folder, tmp_path / "study", ignore=shutil.ignore_patterns("features.zarr", "report"))
+@pytest.mark.parametrize("features", ["gone", "of more records"])
+def test_a_study_without_the_features_of_its_results_still_has_a_report(full, tmp_path, features):
+    left_out = shutil.ignore_patterns("report", *(["features.zarr"] if features == "gone" else []))
+    shutil.copytree(full[0].folder, tmp_path / "study", ignore=left_out)
+    if features == "of more records":
+        described = tmp_path / "study/features.zarr/zarr.json"
+        values = json.loads(described.read_text())
+        values["attributes"]["id"] = "0123456789abcdef"
+        described.write_text(json.dumps(values))
     page = Page(write_eeg_report(tmp_path / "study").read_text(encoding="utf-8"))
-    assert "Not drawn: the features are not there." in page.text and "facts" not in page.tables
+    assert "the features that these results were made from are not there" in page.text and "facts" not in page.tables
 
 
 def test_without_results_the_command_that_makes_them_is_named(tmp_path):

@@ -114,7 +114,8 @@ def test_a_study_of_few_eeg_channels_runs_to_its_end_without_networks(simulated,
     status = json.loads(command("status", "study.toml", "--json", folder=tmp_path).stdout)
     assert status["parts"]["train"] == {"done": 24, "pending": 0, "failed": 0}
     told = command("plan", "study.toml", folder=tmp_path).stdout
-    assert "train     24 trainings: 24 done, 0 pending" in told and "next      nothing is left to do" in told
+    assert "train     24 trainings: 24 done, 0 pending" in told and why in told
+    assert "next      nothing is left to do" in told
     assert "all is well" in command("verify", "study.toml", folder=tmp_path).stdout
     page = study_snapshot(tmp_path / "studies/tiny", time.time())
     assert page["state"] == "finished" and page["failed"] == 0 and not page["failures"]
@@ -171,6 +172,9 @@ def test_a_subject_who_comes_later_is_added_by_the_same_command(command, tmp_pat
     record_subject("s2", 13)
     plan = command("plan", "study.toml", folder=tmp_path).stdout
     assert "simulate  9 records: 6 done, 3 pending" in plan
+    told = command("train", "study.toml", folder=tmp_path)
+    assert "3 recordings came since `simulate`, and are not in this" in told.stderr
+    assert told.stdout.startswith("train     10 trainings done in")
     told = command("run", "study.toml", folder=tmp_path).stdout
     assert told.startswith("simulate  3 records done in") and ", 6 done before\n" in told
     results = open_results(tmp_path / "studies/a").load()

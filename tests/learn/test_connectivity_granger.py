@@ -9,6 +9,7 @@ from motorsweep.errors import InputError
 from motorsweep.learn.connectivity import granger
 from motorsweep.learn.var_models import fit_var, granger_of_var, select_order
 from numpy.testing import assert_allclose
+from scipy.signal import butter, sosfiltfilt
 from statsmodels.tsa.api import VAR
 from statsmodels.tsa.stattools import grangercausalitytests
 
@@ -172,6 +173,16 @@ def test_pairs_of_channels_of_deficient_rank_are_well_posed():
         granger(referenced, FS, 3, conditional=True, regularise=1e-3)
 
 
+def test_pairs_of_which_rounding_is_left_are_refused_and_regularised():
+    """Rank and pivots do not tell: 6 % of the residual variances of such a fit were rounding."""
+    sections = butter(4, 45, fs=1000, output="sos")
+    x = sosfiltfilt(sections, np.random.default_rng(1).normal(size=(3, 8000)))[:, 1000:-1000]
+    for options in ({}, {"bands": [(1, 40)]}, {"conditional": True}):
+        with pytest.raises(InputError, match="the lagged channels follow from one another"):
+            granger(x, 1000.0, 8, **options)
+        assert np.isfinite(granger(x, 1000.0, 8, regularise=1e-6, **options)).all()
+
+
 def _ratio(x, order, i, j):
     return _residuals(x, order, [i], i) / _residuals(x, order, [i, j], i)
 
@@ -193,7 +204,7 @@ REFUSED = [
     (lambda x: granger(x, FS, criterion="BIC"), "'BIC' is not known"),
     (lambda x: granger(x, FS, 2, bands=[(1, 500)]), "half of the sampling rate, 125 Hz"),
     (
-        lambda x: granger(x[:2, :300] + [1.05 ** np.arange(300.0), np.zeros(300)], FS, 1, conditional=True),
+        lambda x: granger(x[:2, :300] + [1.03 ** np.arange(300.0), np.zeros(300)], FS, 1, conditional=True),
         "VAR of order 1 is not stable",
     ),
 ]

@@ -1,3 +1,5 @@
+import tracemalloc
+
 import numpy as np
 import pytest
 import torch
@@ -15,6 +17,7 @@ from motorsweep.learn.var_models import (
 )
 from motorsweep.learn.var_models_gram import lag_gram
 from numpy.testing import assert_allclose
+from scipy.signal import butter, sosfiltfilt
 from statsmodels.tsa.api import VAR
 from statsmodels.tsa.vector_ar.var_model import VARProcess
 
@@ -224,6 +227,57 @@ def test_dependent_lags_are_refused_and_regularised():
         fit_var(x, 10)
     fitted = fit_var(x, 10, regularise=1e-4)
     assert np.all(fitted.noise_covariance.diagonal() >= 1e-4 * x.var(axis=1))
+
+
+@pytest.mark.parametrize(("cutoff", "order"), [(45, 8), (80, 15), (100, 20)])
+def test_fits_of_which_rounding_is_left_are_refused_and_regularised(cutoff, order):
+    """Each lag leaves far more than rounding to the next, yet 5 to 58 % of the residual variances would be rounding."""
+    x = _low_passed(cutoff)
+    with pytest.raises(InputError, match=r"error of the fit by rounding: up to about .* resample"):
+        fit_var(x, order)
+    with pytest.raises(InputError, match="the lagged channels follow from one another"):
+        fit_var(x, order, device=torch.device("cpu"))
+    with pytest.raises(InputError, match="the lagged channels follow from one another"):
+        fit_var(x, order, regularise=1e-14)
+    fitted = fit_var(x, order, regularise=1e-6)
+    design = _centred_lags(x / x.std(axis=1, keepdims=True), order)
+    gram = design @ design.T / design.shape[1] + 1e-6 * np.eye(len(design))
+    left = np.linalg.inv(np.linalg.inv(gram)[:3, :3])  # the residual covariance of lag 0
+    assert_allclose(
+        fitted.noise_covariance / np.outer(x.std(axis=1), x.std(axis=1)), left, rtol=0, atol=1e-7 * left.max()
+    )
+
+
+@pytest.mark.parametrize(("cutoff", "order", "noise"), [(45, 5, 1e-5), (100, 20, 1e-4), (200, 5, 0.0)])
+def test_fits_that_pass_have_about_five_digits(cutoff, order, noise):
+    x = _low_passed(cutoff)
+    x += noise * np.random.default_rng(2).normal(size=x.shape)
+    design = _centred_lags(x, order)
+    residual = design[:3] - np.linalg.lstsq(design[3:].T, design[:3].T, rcond=None)[0].T @ design[3:]
+    expected = (residual**2).mean(axis=1)
+    assert_allclose(fit_var(x, order).noise_covariance.diagonal(), expected, rtol=1e-5)
+
+
+def _low_passed(cutoff):
+    """White noise through a Butterworth filter of order 4, forwards and backwards; 3 channels of 6 s at 1 kHz."""
+    sections = butter(4, cutoff, fs=1000, output="sos")
+    return sosfiltfilt(sections, np.random.default_rng(1).normal(size=(3, 8000)))[:, 1000:-1000]
+
+
+def _centred_lags(x, order):
+    lagged = np.concatenate([x[:, order - k : x.shape[1] - k] for k in range(order + 1)])
+    return lagged - lagged.mean(axis=1, keepdims=True)
+
+
+def test_many_short_records_take_the_memory_of_a_batch():
+    """Of these, products of Fourier transforms are most of what is held, and samples few."""
+    for shape, order in (((280, 64, 300), 1), ((1500, 19, 200), 2)):
+        x = np.random.default_rng(0).normal(size=shape)
+        tracemalloc.start()
+        fit_var(x, order)
+        peak = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+        assert peak < 1.2 * 2**28  # bytes: the 0.25 GB of a batch, and what is given back
 
 
 def test_integers_are_not_multiplied_as_integers():
