@@ -8,9 +8,10 @@ from dataclasses import replace
 import pytest
 import xarray as xr
 from motorsweep.errors import StoreError
-from motorsweep.hpc.connect_records import ShardOfRecords, connect_shard
+from motorsweep.hpc.connect_records import connect_shard
 from motorsweep.hpc.eeg_identity import check_same_features, rows_before, study_records
 from motorsweep.hpc.prepare_records import prepare_features, record_tasks
+from motorsweep.hpc.shard_of_records import ShardOfRecords
 from motorsweep.jobs.config import load_study_config
 from motorsweep.jobs.eeg_plan import make_eeg_plan
 from motorsweep.jobs.eeg_stages import EegCoordinator
