@@ -14,6 +14,8 @@ from ..errors import InputError
 RANK_TOLERANCE = 1e-9
 """Eigenvalues of a correlation matrix below this share of the largest count as zero."""
 
+_ALONE_STEPS, _ALONE_TOLERANCE = 200, 1e-13
+_SAME = 0.9  # cosine of the angle by which a component may turn and still be the one that was judged
 SETTLED = 0.01
 """A component has settled when one more iteration turns it by less than this (1 - |cosine|)."""
 
@@ -46,9 +48,16 @@ class Components:
     settled: np.ndarray
 
     def without(self, components) -> np.ndarray:
-        """Matrix (n, n) that takes components out of an EEG and leaves all else as it is."""
-        picked = list(components)
-        return np.eye(len(self.mixing)) - self.mixing[:, picked] @ self.unmixing[picked]
+        """Matrix (n, n) that takes components out of an EEG and leaves all else as it is.
+
+        Before, each is turned on alone until it settles (see `_alone`). All together they stop where the iterations
+        end as long as Gaussian ones still turn, and what that leaves of an artefact in the EEG is other from one start,
+        or kind of processor, to the next.
+        """
+        picked = np.zeros((0, len(self.courses)))
+        for component in components:
+            picked = np.vstack([picked, _alone(self.courses, component, picked)])
+        return np.eye(len(self.mixing)) - self.mixing @ picked.T @ picked @ self.unmixing
 
 
 def numerical_rank(signal, spread=None) -> int:
@@ -159,3 +168,25 @@ def _next(rotation, white):
     bent = np.tanh(rotation @ white)
     slope = (1 - bent**2).mean(axis=1)
     return _orthonormal(bent @ white.T / white.shape[1] - slope[:, None] * rotation)
+
+
+def _alone(courses, component, others):
+    """Direction (c,) among white courses to which one component settles by itself, at right angles to `others` (k, c).
+
+    The fixed-point iteration for a single component (Hyvärinen 1999), from where the decomposition left it. One that
+    has no direction of its own, or finds that of another component, stays as it was.
+    """
+    start = np.eye(len(courses))[component]
+    start = start - others.T @ (others @ start)
+    start /= np.linalg.norm(start)
+    direction = start
+    for _ in range(_ALONE_STEPS):
+        bent = np.tanh(direction @ courses)
+        after = courses @ bent / len(bent) - (1 - bent**2).mean() * direction
+        after -= others.T @ (others @ after)
+        after /= np.linalg.norm(after)
+        turned = 1 - abs(after @ direction)
+        direction = after
+        if turned < _ALONE_TOLERANCE:
+            return direction if abs(direction @ start) > _SAME else start
+    return start

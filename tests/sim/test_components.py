@@ -99,6 +99,36 @@ def test_without_sources_of_their_own_components_do_not_settle():
     assert components.iterations == 5 and not components.settled.all()
 
 
+def test_what_is_taken_out_is_the_same_from_every_start():
+    rng = np.random.default_rng(8)
+    mixing, blink = rng.normal(size=(12, 12)), np.zeros(6000)
+    blink[rng.choice(5900, 12, replace=False)[:, None] + np.arange(60)] += 8 * np.hanning(60)
+    sources = np.vstack([rng.normal(size=(11, 6000)), blink + 0.1 * rng.normal(size=6000)])
+    eeg, cleaned, plain = mixing @ sources, [], []
+    for seed in (0, 1, 2):
+        found = independent_components(eeg, RATE_HZ, seed=seed, iterations=20)
+        assert not found.settled.all()
+        (eye,) = np.flatnonzero(np.abs(found.courses @ sources[-1]) > 0.9 * 6000 * sources[-1].std())
+        cleaned.append(found.without([eye]) @ eeg)
+        plain.append(eeg - np.outer(found.mixing[:, eye], found.unmixing[eye]) @ eeg)
+    size = np.abs(cleaned[0]).max()
+    assert max(np.ptp(each) for each in np.moveaxis(cleaned, 0, -1).reshape(-1, 3)) < 1e-5 * size
+    assert (
+        max(np.ptp(each) for each in np.moveaxis(plain, 0, -1).reshape(-1, 3)) > 1e-3 * size
+    )  # without settling alone
+    left = np.linalg.lstsq(sources[-1:].T, cleaned[0].T, rcond=None)[0]
+    assert np.abs(left).max() < 0.05 * np.abs(mixing[:, -1]).max()
+
+
+def test_a_component_without_a_direction_of_its_own_is_taken_out_as_it_was():
+    eeg = np.random.default_rng(9).normal(size=(6, 4000))
+    found = independent_components(eeg, RATE_HZ, iterations=5)
+    out = np.eye(6) - found.without([2])
+    assert np.linalg.matrix_rank(out, tol=1e-9) == 1 and np.allclose(out @ out, out)
+    both = np.eye(6) - found.without([2, 4])
+    assert np.linalg.matrix_rank(both, tol=1e-9) == 2 and np.allclose(both @ both, both)
+
+
 def test_clean_eeg_has_no_artefacts():
     assert judged(brain(), line_hz=(50.0,))[1] == []
 
