@@ -78,13 +78,15 @@ def test_each_launcher_trains_to_the_same_bits(on_cluster, serial, slurm, launch
 def test_more_ranks_than_autoencoders_train_each_together(on_cluster, serial, slurm):
     """Data-parallel sums have another order than those of one process: the last bits of float32 differ.
 
-    Codes differ by 1e-7 of their size (measured), what mappers make of them by more: their first steps are large.
+    Codes differ by 1e-7 of their size (measured). Most mappers make the same of them, but first steps are large, and
+    now and then one of these small ones ends elsewhere: of 14, two by 0.12 of NRMSE on one kind of processor.
     """
     study = on_cluster(tables=SLURM_TABLES.replace("ranks_per_node = 1", "ranks_per_node = 2"))
     copy_of(serial, study.study.folder, "volumes.zarr", "trials.zarr", "cache")
     study.wait_over(study.submit("train")["train"])
     assert {path.name for path in study.study.runs.iterdir()} == {path.name for path in serial.runs.iterdir()}
     assert "4 tasks, by all ranks together, on 6 ranks" in (study.study.logs / "encode.log").read_text()
+    apart = []
     for run in study.study.runs.iterdir():
         found, truth = (json.loads(each.record(run.name).read_text()) for each in (study.study, serial))
         if found["kind"] == "autoencoder":
@@ -92,7 +94,8 @@ def test_more_ranks_than_autoencoders_train_each_together(on_cluster, serial, sl
             codes, other = (read_codes(each, run.name) for each in (study.study, serial))
             assert np.linalg.norm(codes - other) < 1e-6 * np.linalg.norm(other)
         elif found["kind"] == "mapper":
-            assert abs(found["scores"]["nrmse"] - truth["scores"]["nrmse"]) < 0.1  # measured: 0.026
+            apart.append(abs(found["scores"]["nrmse"] - truth["scores"]["nrmse"]))
+    assert len(apart) >= 12 and np.median(apart) < 5e-3 and max(apart) < 0.3  # measured: 2e-4 and 0.12
     study.assert_clean()
 
 
