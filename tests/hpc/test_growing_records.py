@@ -25,7 +25,7 @@ from motorsweep.zarr_store.features import (
 )
 from motorsweep.zarr_store.study import Study
 
-from .test_connect_records import OWN, begun, noise, write_tables
+from .records_study import OWN, STUDY, begun, noise, write_tables
 
 DONE, FAILED = 1, 2
 
@@ -228,8 +228,6 @@ def test_a_torn_file_stops_the_growth_and_leaves_the_old_store(tmp_path):
 
 
 def test_planted_records_of_another_number_are_another_study(tmp_path):
-    from .test_connect_records import STUDY
-
     _, _, tasks = begun(tmp_path, STUDY)
     connect_shard(tasks[0])
     with pytest.raises(StoreError, match=r"planted\.subjects: 2 there, 3 now"):

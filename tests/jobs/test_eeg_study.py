@@ -16,7 +16,7 @@ from motorsweep.hpc.study_page import study_snapshot
 from motorsweep.zarr_store.features import read_feature_status
 from motorsweep.zarr_store.study import Study
 
-from ..hpc.test_connect_records import OWN, noise, write_tables
+from ..hpc.records_study import OWN, noise, write_tables
 from .eeg_study import TINY_EEG
 
 TIMED = ("seconds",)
