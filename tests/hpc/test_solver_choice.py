@@ -79,7 +79,9 @@ def test_poses_of_a_file_are_counted_once_each(study, tmp_path):
 
 
 def test_exact_studies_keep_the_ids_they_had(study):
-    ids = {name: content_id(volumes_spec(load_study_config(EXAMPLES / f"{name}.toml"))) for name in ("paper", "quick")}
+    # What the ids were before there were modes; the numerics version is of that day, for raising it renames all.
+    specs = {name: volumes_spec(load_study_config(EXAMPLES / f"{name}.toml")) for name in ("paper", "quick")}
+    ids = {name: content_id(spec | {"numerics": 2}) for name, spec in specs.items()}
     assert ids == {"paper": "7a383933064b8e0d", "quick": "c3bcda04595795bf"}
     specs = [volumes_spec(study(f"[solver]\nkind = '{kind}'\ntolerance = 0.01")) for kind in ("direct", "iterative")]
     assert specs[0] == specs[1] == volumes_spec(study(""))
