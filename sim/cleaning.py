@@ -193,8 +193,10 @@ def _clean_eeg(recording, usable, kept, config, doing):
         eog = [row for row in eog if np.isfinite(row).all() and np.ptp(row) > 0]
         components, named = _artefacts(recorded, eog, names, rate_hz, config, doing)
         removed = named[: config.most_removed]
-        eeg = components.without(component.component for component in removed) @ eeg
-        notes = _component_notes(components, named, removed, names, eog)
+        out, settled = components.without([component.component for component in removed])
+        eeg = out @ eeg
+        unsure = [component for component, calm in zip(removed, settled, strict=True) if not calm]
+        notes = _component_notes(components, named, removed, unsure, names, eog)
     rank = numerical_rank(eeg, spread)
     return eeg, removed, rank, notes + _rank_notes(rank, expected - len(removed), doing)
 
@@ -216,15 +218,15 @@ def _artefacts(recorded, eog, names, rate_hz, config, doing):
     return components, artefact_components(components, names, config.rules, line_hz=mains, eog=seen)
 
 
-def _component_notes(components, named, removed, names, eog):
+def _component_notes(components, named, removed, unsure, names, eog):
     notes = []
     loose = len(components.settled) - int(components.settled.sum())
     if loose:
-        unsure = [str(one.component) for one in removed if not components.settled[one.component]]
-        told = f"removed component {', '.join(unsure)} among them" if unsure else "those removed had settled"
+        told = f"; removed component {', '.join(str(one.component) for one in unsure)} has no direction of its own"
+        calm = "; those removed settled alone" if removed else ""
         notes.append(
             f"ICA did not converge: {loose} of {len(components.settled)} components still turned after "
-            f"{components.iterations} iterations" + (f"; {told}" if removed else "")
+            f"{components.iterations} iterations" + (told if unsure else calm)
         )
     if len(named) > len(removed):
         notes.append(f"{len(named)} components look like artefacts, {len(removed)} were removed (most_removed)")

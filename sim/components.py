@@ -47,17 +47,34 @@ class Components:
     iterations: int
     settled: np.ndarray
 
-    def without(self, components) -> np.ndarray:
+    def without(self, components) -> tuple[np.ndarray, np.ndarray]:
         """Matrix (n, n) that takes components out of an EEG and leaves all else as it is.
 
         Before, each is turned on alone until it settles (see `_alone`). All together they stop where the iterations
         end as long as Gaussian ones still turn, and what that leaves of an artefact in the EEG is other from one start,
         or kind of processor, to the next.
+
+        Parameters
+        ----------
+        components : sequence of int
+
+        Returns
+        -------
+        matrix : ndarray (n, n)
+            To be multiplied with the EEG from the left.
+        settled : ndarray (components,) bool
+            Which of them settled alone; one that did not is taken out as the decomposition left it.
+
+        Examples
+        --------
+        >>> matrix, settled = components.without([0])                             # doctest: +SKIP
         """
-        picked = np.zeros((0, len(self.courses)))
+        picked, settled = np.zeros((0, len(self.courses))), []
         for component in components:
-            picked = np.vstack([picked, _alone(self.courses, component, picked)])
-        return np.eye(len(self.mixing)) - self.mixing @ picked.T @ picked @ self.unmixing
+            direction, calm = _alone(self.courses, component, picked)
+            picked, settled = np.vstack([picked, direction]), [*settled, calm]
+        matrix = np.eye(len(self.mixing)) - self.mixing @ picked.T @ picked @ self.unmixing
+        return matrix, np.array(settled, dtype=bool)
 
 
 def numerical_rank(signal, spread=None) -> int:
@@ -171,10 +188,10 @@ def _next(rotation, white):
 
 
 def _alone(courses, component, others):
-    """Direction (c,) among white courses to which one component settles by itself, at right angles to `others` (k, c).
+    """Where one component settles by itself: direction (c,) among white courses at right angles to `others` (k, c).
 
-    The fixed-point iteration for a single component (Hyvärinen 1999), from where the decomposition left it. One that
-    has no direction of its own, or finds that of another component, stays as it was.
+    And whether it did. The fixed-point iteration for a single component (Hyvärinen 1999), from where the
+    decomposition left it. One that has no direction of its own, or finds that of another component, stays as it was.
     """
     start = np.eye(len(courses))[component]
     start = start - others.T @ (others @ start)
@@ -188,5 +205,6 @@ def _alone(courses, component, others):
         turned = 1 - abs(after @ direction)
         direction = after
         if turned < _ALONE_TOLERANCE:
-            return direction if abs(direction @ start) > _SAME else start
-    return start
+            found = bool(abs(direction @ start) > _SAME)
+            return (direction if found else start), found
+    return start, False

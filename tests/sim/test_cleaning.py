@@ -351,7 +351,15 @@ def test_no_more_components_than_asked_for(planted, cleaned):
 
 def test_ica_that_does_not_converge_is_told(planted):
     notes = clean(planted.recording, CleaningConfig(ica_iterations=2)).recording.notes
-    assert any("ICA did not converge" in note and "after 2 iterations" in note for note in notes)
+    assert [note for note in notes if "after 2 iterations; those removed settled alone" in note]
+
+
+def test_a_removed_component_without_a_direction_of_its_own_is_told(planted):
+    rules = ArtefactRules(muscle_slope=-9, muscle_fast=0)  # Gaussian ones count as muscles
+    answer = clean(planted.recording, CleaningConfig(ica_iterations=2, rules=rules, most_removed=4))
+    assert len(answer.removed) == 4
+    (told,) = [note for note in answer.recording.notes if "ICA did not converge" in note]
+    assert "removed component" in told and told.endswith("has no direction of its own")
 
 
 def test_eog_channel_serves_the_eye_rule_and_is_not_eeg(planted):
