@@ -1,9 +1,10 @@
 # motorsweep: `make run` and `make test` work on a fresh Debian 12 machine; each sets up what it needs first.
-# Choices: make run STUDY=my.toml   make run TORCH=... TORCH_INDEX=...   make test PYTEST='-k coil'   PYTHON=... PETSC_DIR=...
+# Choices: make run STUDY=my.toml   make run TORCH=... TORCH_INDEX=...   make test PYTEST='-k coil' PROCESSES=4   PYTHON=... PETSC_DIR=...
 # (setup.sh says what each of the set-up's choices means.)
 
 STUDY ?= examples/quick.toml
 PYTEST ?=
+PROCESSES ?= 2
 EXTRAS ?=
 
 # Work is spread over processes: one thread in each, unless the caller asks for more.
@@ -21,8 +22,8 @@ help:  ## this list
 run: setup  ## set up, then run or go on with the study STUDY (default: examples/quick.toml)
 	.venv/bin/motorsweep run $(STUDY)
 
-test: lint  ## set up, check the style, run all tests (PYTEST='...' for options and paths)
-	.venv/bin/python -m pytest -p no:cacheprovider --durations=15 $(PYTEST)
+test: lint  ## set up, check the style, run all tests (PYTEST='...' for options and paths; much is waiting: PROCESSES=2)
+	.venv/bin/python -m pytest -p no:cacheprovider -n $(PROCESSES) --durations=15 $(PYTEST)
 
 lint: setup-dev  ## check style and format
 	.venv/bin/ruff check .

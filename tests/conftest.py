@@ -4,6 +4,9 @@ from pathlib import Path
 
 import pytest
 
+_CLUSTER = "tests/cluster/"
+_LONGEST = (_CLUSTER, "tests/jobs/")
+
 
 def pytest_configure():
     """A shell's `make test &` ignores SIGINT, and so would every process of the tests that are about Ctrl-C."""
@@ -11,10 +14,31 @@ def pytest_configure():
         signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
+def pytest_collection_modifyitems(items):
+    """First what takes longest: nothing long is left to one process in the end while the others have no more to do."""
+    items.sort(key=lambda item: [not item.nodeid.startswith(part) for part in _LONGEST])
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config, log):
+    """Hand a whole file to one process, for what its tests share; those of the cluster together, for its SLURM."""
+    from xdist.scheduler import LoadFileScheduling
+
+    class FilesInOrder(LoadFileScheduling):
+        def _split_scope(self, nodeid):
+            return _CLUSTER if nodeid.startswith(_CLUSTER) else super()._split_scope(nodeid)
+
+    config.option.loadscopereorder = False
+    return FilesInOrder(config, log)
+
+
 @pytest.fixture(scope="session")
 def mesh_cache(tmp_path_factory):
-    """Meshes that the tests make, once for a session."""
-    return tmp_path_factory.mktemp("heads")
+    """Meshes that the tests make, once for all processes of a session."""
+    base = tmp_path_factory.getbasetemp()
+    folder = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "heads"
+    folder.mkdir(exist_ok=True)
+    return folder
 
 
 @pytest.fixture(scope="session")
