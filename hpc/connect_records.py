@@ -5,12 +5,12 @@ from dataclasses import dataclass, replace
 from functools import partial
 
 import numpy as np
-from scipy.signal import resample_poly
 
 from ..learn.connectivity import ConnectivityConfig, connect
 from ..sim.cleaning import CleaningConfig, clean, emg_power_gain
 from ..sim.planted_recordings import PlantedConfig, planted_recording
 from ..sim.recording_files import read_recording
+from ..sim.signal_filters import decimated
 from .channel_sets import check_still_whole, fault_line, in_study_order
 from .mpi_executor import leads_group
 from .outcomes import attempt
@@ -216,7 +216,7 @@ def connect_record(task, faults=None):
     }
     if eeg.matrices.shape[1] > 1:
         values["eeg_connectivity_band"] = eeg.matrices[:, 1:]
-    if planted is not None:
+    if planted is not None and settings.cleaning.emg == "raw":  # of no other EMG is there a closed form
         values["emg_granger_expected"] = _expected(planted, emg.order, settings)
     return values | {"seconds": time.perf_counter() - began}
 
@@ -233,8 +233,7 @@ def _recording(task):
 def _slower(recording, kind, rate_hz):
     """Signals of a kind at the lowest whole part of their rate that is not below `rate_hz`: (signals, Hz)."""
     signals, step = getattr(recording, kind), _step(recording.rate_hz, rate_hz)
-    slower = resample_poly(signals, 1, step, axis=-1) if step > 1 else signals
-    return slower, recording.rate_hz / step
+    return decimated(signals, step), recording.rate_hz / step
 
 
 def _step(have_hz, want_hz):
@@ -242,14 +241,16 @@ def _step(have_hz, want_hz):
 
 
 def _expected(planted, order, settings):
-    """The Granger causality that would be found in the planted record without error of estimation."""
+    """The Granger causality that would be found in the planted record's raw EMG without error of estimation."""
     rate_hz = planted.recording.rate_hz
-    if settings.emg.granger == "conditional":
-        return planted.emg_granger_conditional
-    if settings.cleaning.emg != "raw":  # no closed form: that of the muscles themselves
-        return planted.emg_granger
-    gain = emg_power_gain(settings.cleaning, rate_hz)
-    return planted.expected_granger("emg", order=order, every=_step(rate_hz, settings.emg_rate_hz), power_gain=gain)
+    return planted.expected_granger(
+        "emg",
+        order=order,
+        every=_step(rate_hz, settings.emg_rate_hz),
+        power_gain=emg_power_gain(settings.cleaning, rate_hz),
+        floor=settings.emg.regularise,
+        conditional=settings.emg.granger == "conditional",
+    )
 
 
 def _notes(cleaned, eeg, emg):

@@ -57,7 +57,7 @@ def prepare_features(study, config, records, same):
         bands={name: tuple(edges) for name, edges in config.connectivity.bands_hz.items()},
         eeg_names=eeg_names,
         emg_names=emg_names,
-        expected=config.records.is_planted,
+        expected=config.records.is_planted and config.cleaning.emg == "raw",
     )
     described = {
         "shard": config.records.records_per_task,

@@ -1,6 +1,7 @@
 """How an eeg study's scores, splits and models are defined, and what does not agree within the paper."""
 
 from .eeg_evidence import EegEvidence
+from .eeg_tables import PLANTED
 
 PAPER_WORDS = (
     "R² exceeds r² in 9 of the 12 rows of its Table 3: no prediction does that where R² is about the mean of what is "
@@ -35,8 +36,18 @@ def method_words(evidence: EegEvidence) -> list[str]:
         "predicts, they are what the paper must have computed; R² by entry is about that entry's own mean.",
     ]
     if not evidence.planted:
-        words.append("These records are measured: the true influence of muscles on each other is not known.")
+        words.append(_no_truth(evidence))
     return words
+
+
+def _no_truth(evidence):
+    made = None if evidence.features is None else evidence.features.attrs.get("notes", {}).get("source")
+    if made == PLANTED:
+        return (
+            "These records are planted, but the truth is known of raw EMG alone: the Granger causality of rectified "
+            "EMG, or of its envelope, has no closed form."
+        )
+    return "These records are measured: the true influence of muscles on each other is not known."
 
 
 def _network(evidence):

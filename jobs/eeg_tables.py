@@ -260,3 +260,14 @@ class EegTables(Table):
 
     def __post_init__(self):
         check_name(self.name)
+        connected = [("EEG", "band_hz", "[connectivity]", self.connectivity.rate_hz)]
+        if self.cleaning.emg == "raw":  # the others have their power at low frequencies
+            connected.append(("EMG", "emg_band_hz", "[connectivity.emg]", self.connectivity.emg.rate_hz))
+        for kind, key, table, rate_hz in connected:
+            low_hz = getattr(self.cleaning, key)[0]
+            if 0 < rate_hz <= 2 * low_hz:
+                raise ValueError(
+                    f"{table} rate_hz is {rate_hz:g}, which holds nothing above {rate_hz / 2:g} Hz, but the {kind} "
+                    f"that is cleaned begins at {low_hz:g} Hz ([cleaning] {key}), so that only what leaks through "
+                    "filters would be connected; raise rate_hz (0: the records' own) or lower the band"
+                )

@@ -9,7 +9,6 @@ compared with the numerical rank of what comes out, because an autoregression ov
 from dataclasses import dataclass, replace
 
 import numpy as np
-from scipy.signal import resample_poly
 
 from ..errors import InputError
 from .artefact_rules import ArtefactRules, Removed, artefact_components
@@ -17,7 +16,7 @@ from .cleaning_config import CleaningConfig
 from .components import independent_components, numerical_rank
 from .electrodes import EOG, FRONTAL, electrode, interpolation_matrix
 from .recording import Recording
-from .signal_filters import filter_sections, power_gain, zero_phase
+from .signal_filters import decimated, filter_sections, power_gain, zero_phase
 from .usable_samples import longest_stretch, sample_faults
 
 __all__ = ["ArtefactRules", "Cleaned", "CleaningConfig", "Removed", "clean", "emg_power_gain"]
@@ -210,7 +209,7 @@ def _artefacts(recorded, eog, names, rate_hz, config, doing):
     sections = filter_sections((low, 0), slower, notch_hz=notch, notch_width_hz=config.notch_width_hz, doing=doing)
 
     def prepared(signal):
-        return zero_phase(resample_poly(signal, 1, step, axis=-1, padtype="line"), sections, slower, doing=doing)
+        return zero_phase(decimated(signal, step), sections, slower, doing=doing)
 
     components = independent_components(prepared(recorded), slower, seed=config.seed, iterations=config.ica_iterations)
     mains = (config.notch_hz,) if config.notch_hz else (50.0, 60.0)

@@ -20,6 +20,7 @@ from .planted_granger import (
 from .planted_population import CONDITIONS, MUSCLE_NAMES, Factors, PlantedConfig, factors_of, system_of
 from .planted_system import PlantedSystem
 from .recording import Recording
+from .signal_filters import decimation_gain
 
 __all__ = ["CONDITIONS", "MUSCLE_NAMES", "PlantedConfig", "PlantedRecording", "planted_names", "planted_recording"]
 
@@ -65,8 +66,10 @@ class PlantedRecording:
         """Granger causality of the muscles given the other muscles (n_emg, n_emg), [i, j] = j → i, diagonal 0."""
         return conditional_granger_of_autocovariance(self._past(self._rows("emg")))
 
-    def expected_granger(self, signal="emg", *, order: int, every: int = 1, power_gain=None, noise=True) -> np.ndarray:
-        """Pairwise Granger causality that an analysis of the record would find without estimation error.
+    def expected_granger(
+        self, signal="emg", *, order: int, every: int = 1, power_gain=None, noise=True, floor=0.0, conditional=False
+    ) -> np.ndarray:
+        """Granger causality that an analysis of the record would find without estimation error.
 
         Parameters
         ----------
@@ -74,11 +77,16 @@ class PlantedRecording:
         order : int
             Of the analysis, in samples of its rate.
         every : int
-            The analysis sees every so many samples of the record.
+            The analysis sees the record after `motorsweep.sim.signal_filters.decimated` with this step.
         power_gain : callable, optional
             What filters do to power at frequencies in Hz; see `motorsweep.sim.signal_filters.power_gain`.
         noise : bool
             With the sensor noise.
+        floor : float
+            White noise that the analysis takes each channel to carry besides, as a share of its variance: where filters
+            emptied a part of the spectrum it decides what is found.
+        conditional : bool
+            Given all other channels, instead of pairwise.
 
         Returns
         -------
@@ -90,14 +98,16 @@ class PlantedRecording:
         InputError
             Where the filtered process is singular at this order, or the order is longer than what is known.
         """
-        rows, points = self._rows(signal), round(2 * self.system.rate_hz)
+        rows, points, rate_hz = self._rows(signal), round(2 * self.system.rate_hz), self.system.rate_hz
         spectrum = self.system.spectrum(points)[:, rows, rows]
         if noise:
             spectrum = spectrum + np.diag(self.system.noise_v[rows] ** 2)
-        if power_gain is not None:
-            spectrum = spectrum * power_gain(np.arange(points + 1) * self.system.rate_hz / 2 / points)[:, None, None]
+        hertz = np.arange(points + 1) * rate_hz / 2 / points
+        gain = decimation_gain(every, rate_hz, hertz) * (1.0 if power_gain is None else power_gain(hertz))
         scale = np.sqrt(np.einsum("fii->i", spectrum).real)
-        return granger_of_autocovariance(autocovariance_of_spectrum(spectrum / np.outer(scale, scale), order, every))
+        gamma = autocovariance_of_spectrum(spectrum * gain[:, None, None] / np.outer(scale, scale), order, every)
+        gamma[0] += floor * np.diag(np.diag(gamma[0]))
+        return (conditional_granger_of_autocovariance if conditional else granger_of_autocovariance)(gamma)
 
     def _rows(self, signal):
         if signal not in ("eeg", "emg"):

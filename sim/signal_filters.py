@@ -5,7 +5,7 @@ square of the single pass's: half the amplitude (-6 dB) at the edges of a band.
 """
 
 import numpy as np
-from scipy.signal import butter, freqz_sos, iirnotch, sosfiltfilt, tf2sos
+from scipy.signal import butter, firwin, freqz, freqz_sos, iirnotch, resample_poly, sosfiltfilt, tf2sos
 
 from ..errors import InputError
 
@@ -128,3 +128,43 @@ def power_gain(sections, rate_hz: float, frequencies_hz) -> np.ndarray:
     if not len(sections):
         return np.ones(frequencies_hz.shape)
     return np.abs(freqz_sos(sections, worN=frequencies_hz, fs=rate_hz)[1]) ** 4
+
+
+def decimated(signal, step: int) -> np.ndarray:
+    """Every `step`-th sample along the last axis, after a low-pass filter without delay at half of the new rate.
+
+    Beyond its ends the signal goes on along the line from its first to its last sample, so that an offset or a drift,
+    which an electrode's may be a thousand times the signal, leaves no step there.
+
+    Parameters
+    ----------
+    signal : ndarray (..., samples)
+    step : int
+        1 leaves the signal as it is.
+
+    Returns
+    -------
+    ndarray (..., samples / step, rounded up)
+
+    Examples
+    --------
+    >>> offset = decimated(np.full(1000, 7.0), 4)
+    >>> offset.shape, bool(np.abs(offset - 7).max() < 1e-9)
+    ((250,), True)
+    """
+    if step == 1:
+        return signal
+    return resample_poly(signal, 1, step, axis=-1, window=_low_pass(step), padtype="line")
+
+
+def decimation_gain(step: int, rate_hz: float, frequencies_hz) -> np.ndarray:
+    """What the filter of `decimated` does to power at frequencies in Hz; `rate_hz` is that before."""
+    frequencies_hz = np.asarray(frequencies_hz, dtype=np.float64)
+    if step == 1:
+        return np.ones(frequencies_hz.shape)
+    return np.abs(freqz(_low_pass(step), worN=frequencies_hz, fs=rate_hz)[1]) ** 2
+
+
+def _low_pass(step):
+    """Taps of the filter that scipy's `resample_poly` uses by default."""
+    return firwin(2 * 10 * step + 1, 1 / step, window=("kaiser", 5.0))

@@ -11,6 +11,7 @@ from motorsweep.hpc import connect_records
 from motorsweep.hpc.channel_sets import check_still_whole, faulty_channels, in_study_order, study_channels
 from motorsweep.hpc.connect_records import connect_record, connect_shard, write_failed_records
 from motorsweep.hpc.eeg_identity import study_records
+from motorsweep.hpc.emg_sweep import EmgRecords
 from motorsweep.hpc.prepare_records import memory_per_worker_gb, record_tasks
 from motorsweep.learn.connectivity import ConnectivityConfig, connect
 from motorsweep.sim.cleaning import CleaningConfig, clean, emg_power_gain
@@ -48,7 +49,7 @@ def test_a_record_is_what_the_steps_give_one_after_the_other(tmp_path):
     np.testing.assert_array_equal(here.eeg_connectivity_band[:, 0], eeg.matrices[:, 1].astype(np.float32))
     np.testing.assert_array_equal(here.emg_granger, emg.matrices[0, 0].astype(np.float32))
     gain = emg_power_gain(CleaningConfig(), 250.0)
-    expected = planted.expected_granger("emg", order=emg.order, power_gain=gain)
+    expected = planted.expected_granger("emg", order=emg.order, power_gain=gain, floor=1e-6)
     np.testing.assert_allclose(here.emg_granger_expected, expected, rtol=1e-5)
     assert (int(here.eeg_order), float(here.emg_order_ms)) == (eeg.order, emg.order_ms)
     assert (int(here.eeg_rank), int(here.removed_components)) == (cleaned.eeg_rank, len(cleaned.removed))
@@ -56,16 +57,44 @@ def test_a_record_is_what_the_steps_give_one_after_the_other(tmp_path):
     assert "not recorded from anyone" in str(here.notes.values)
 
 
-def test_eeg_is_connected_at_the_lower_rate_and_the_truth_of_other_emg_is_that_of_the_muscles(tmp_path):
-    text = STUDY.replace("rate_hz = 250.0", "rate_hz = 500.0") + 'rate_hz = 250.0\n[cleaning]\nemg = "rectified"\n'
-    study, _, tasks = begun(tmp_path, text)
+def test_eeg_and_emg_are_connected_at_their_lower_rates(tmp_path):
+    study, _, tasks = begun(tmp_path, STUDY.replace("rate_hz = 250.0", "rate_hz = 500.0") + "rate_hz = 250.0\n")
     connect_shard(tasks[1])
     row = open_features(study).isel(record=5).load()
     # 500 Hz: every third sample for the EEG (150 Hz and not below), every second for the EMG
     assert float(row.eeg_order_ms) == pytest.approx(int(row.eeg_order) * 1e3 / (500 / 3))
     assert float(row.emg_order_ms) == pytest.approx(int(row.emg_order) * 1e3 / 250)
     planted = planted_recording(replace(PLANTED, rate_hz=500.0), 5, 5)
-    np.testing.assert_allclose(row.emg_granger_expected, planted.emg_granger, rtol=1e-5)
+    gain = emg_power_gain(CleaningConfig(), 500.0)
+    expected = planted.expected_granger(order=int(row.emg_order), every=2, power_gain=gain, floor=1e-6)
+    np.testing.assert_allclose(row.emg_granger_expected, expected, rtol=1e-5)
+
+
+@pytest.mark.parametrize("emg", ["rectified", "envelope"])
+def test_of_emg_that_is_not_raw_no_truth_is_told(tmp_path, emg):
+    study, _, tasks = begun(tmp_path, STUDY + f'[cleaning]\nemg = "{emg}"\n')
+    assert connect_shard(tasks[1]).failed == 0
+    features = open_features(study)
+    assert "emg_granger_expected" not in features and not EmgRecords.of(features).planted
+
+
+def test_offsets_of_electrodes_change_no_connectivity(tmp_path):
+    """With a band that is open below, as of an amplifier that is coupled to DC."""
+    text = STUDY.replace("rate_hz = 250.0", "rate_hz = 500.0") + "[cleaning]\nband_hz = [0.0, 45.0]\nica = false\n"
+    _, _, tasks = begun(tmp_path, text)
+    task, real = tasks[0].pieces()[0], connect_records._recording
+    plain = connect_record(task)
+    offsets_v = 1e-2 * np.random.default_rng(0).normal(size=(5, 1))
+
+    def with_offsets(task):
+        recording, planted = real(task)
+        return replace(recording, eeg=recording.eeg + offsets_v), planted
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(connect_records, "_recording", with_offsets)
+        moved = connect_record(task)
+    assert np.abs(plain["eeg_connectivity"]).max() > 0.3
+    np.testing.assert_allclose(moved["eeg_connectivity"], plain["eeg_connectivity"], atol=1e-9)
 
 
 def test_the_same_shard_twice_gives_the_same_bytes(tmp_path):

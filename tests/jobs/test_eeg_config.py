@@ -78,6 +78,14 @@ def test_seed_and_bands_reach_what_is_computed():
         ("[records]\ndrop_channels = ['C3', 'C3']", "[records] drop_channels holds 'C3' twice"),
         ("[records]\neeg_unit = 'µV'", "it must be 'auto', 'V', 'mV', 'uV', 'nV' or 'counts'"),
         ("[cleaning]\nband_hz = [45, 1]", "[cleaning] band_hz is 45 to 1 Hz, which is no band"),
+        (
+            "[connectivity.emg]\nrate_hz = 30",
+            "[connectivity.emg] rate_hz is 30, which holds nothing above 15 Hz, but the EMG that is cleaned",
+        ),
+        (
+            "[cleaning]\nband_hz = [8, 45]\n[connectivity]\nrate_hz = 16",
+            "[connectivity] rate_hz is 16, which holds nothing above 8 Hz, but the EEG that is cleaned begins at 8 Hz",
+        ),
         ("[cleaning]\nemg = 'envelop'", "did you mean envelope?"),
         ("[connectivity]\nmeasures = ['granger', 'granger']", "[connectivity] measures holds 'granger' twice"),
         ("[connectivity]\nmeasures = ['grangr']", "did you mean granger?"),
@@ -100,6 +108,12 @@ def test_each_fault_is_one_sentence_that_says_what_to_do(text, message):
         parse_study(NAMED + text)
     assert message in str(caught.value) and "\n" not in str(caught.value)
     assert str(caught.value).startswith("study.toml: ")
+
+
+@pytest.mark.parametrize("emg", ["rectified", "envelope"])
+def test_rectified_emg_may_be_connected_below_the_band_that_it_was_made_from(emg):
+    config = parse_study(NAMED + f"[cleaning]\nemg = '{emg}'\n[connectivity.emg]\nrate_hz = 30")
+    assert config.connectivity.emg.rate_hz == 30
 
 
 @pytest.mark.parametrize(

@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from motorsweep.errors import InputError
+from motorsweep.learn.connectivity import ConnectivityConfig, connect
 from motorsweep.sim.cleaning import CleaningConfig, clean, emg_power_gain
 from motorsweep.sim.planted_granger import (
     autocovariance_of_spectrum,
@@ -24,6 +25,7 @@ from motorsweep.sim.planted_recordings import (
     planted_recording,
 )
 from motorsweep.sim.planted_system import LOOP_BOUND, bounded, cortical_power, muscle_power, resonator
+from motorsweep.sim.signal_filters import decimated
 from scipy.linalg import solve_discrete_lyapunov
 from scipy.signal import welch
 
@@ -163,10 +165,49 @@ def test_sensor_noise_filters_and_rate_are_in_the_expected_granger():
     expected = planted.expected_granger(
         order=order, every=every, power_gain=emg_power_gain(config, planted.recording.rate_hz)
     )
-    signal = clean(planted.recording, config).recording.emg[:, ::every]
+    signal = decimated(clean(planted.recording, config).recording.emg, every)
     error = (measured_granger(signal, order) - expected)[OFF_DIAGONAL]
     assert np.sqrt(np.mean(error**2)) < 0.0025
     assert np.sqrt(np.mean((expected - planted.emg_granger)[OFF_DIAGONAL] ** 2)) > 0.005
+
+
+@pytest.fixture(scope="module")
+def long_emg():
+    """A planted record of 200 s, and its EMG after cleaning with a band."""
+    planted = planted_recording(PlantedConfig(seconds=200, blink_uv=0, line_uv=0), 1, 0)
+
+    def cleaned(band_hz):
+        config = CleaningConfig(ica=False, notch_hz=0, emg_band_hz=band_hz)
+        return clean(planted.recording, config).recording.emg, emg_power_gain(config, planted.recording.rate_hz)
+
+    return planted, cleaned
+
+
+def distance(planted, emg, options, **asked):
+    """How far the expected causality is from what `connect` finds, root mean square, and the size of the latter."""
+    config = ConnectivityConfig(measures=("granger",), order=asked["order"], **options)
+    found = connect(decimated(emg, asked.get("every", 1)), 1000.0 / asked.get("every", 1), config).matrices[0, 0]
+    expected = planted.expected_granger(floor=config.regularise, **asked)
+    return [np.sqrt(np.mean(each[OFF_DIAGONAL] ** 2)) for each in (found - expected, found)]
+
+
+@pytest.mark.parametrize("every, order", [(1, 20), (2, 10), (4, 5), (5, 5)])
+@pytest.mark.parametrize("granger", ["pairwise", "conditional"])
+def test_what_is_expected_at_a_lower_rate_is_found(long_emg, every, order, granger):
+    planted, cleaned = long_emg
+    emg, gain = cleaned((20, 0))
+    asked = {"order": order, "every": every, "power_gain": gain, "conditional": granger == "conditional"}
+    error, size = distance(planted, emg, {"granger": granger}, **asked)
+    assert error < 0.002 and size > 0.018
+
+
+@pytest.mark.parametrize("upper_hz", [300, 200, 150, 100])
+def test_what_is_expected_of_a_band_that_ends_early_is_found_with_the_floor_of_the_analysis(long_emg, upper_hz):
+    planted, cleaned = long_emg
+    emg, gain = cleaned((20, upper_hz))
+    assert distance(planted, emg, {}, order=20, power_gain=gain)[0] < 0.001
+    with pytest.raises(InputError, match="singular"):
+        planted.expected_granger(order=20, power_gain=lambda hertz: hertz < 100)
 
 
 def test_cleaned_emg_keeps_the_planted_truth():
@@ -174,12 +215,12 @@ def test_cleaned_emg_keeps_the_planted_truth():
     planted = planted_recording(PlantedConfig(), 1, 1)
     rate_hz = planted.recording.rate_hz
 
-    def distance(config):
+    def moved(config):
         found = planted.expected_granger(order=20, power_gain=emg_power_gain(config, rate_hz))
         return np.sqrt(np.mean((found - planted.emg_granger)[OFF_DIAGONAL] ** 2))
 
-    assert distance(CleaningConfig()) < 0.002
-    assert distance(CleaningConfig(emg_band_hz=(20, 200))) > 3 * distance(CleaningConfig())
+    assert moved(CleaningConfig()) < 0.002
+    assert moved(CleaningConfig(emg_band_hz=(20, 200))) > 3 * moved(CleaningConfig())
     found = measured_granger(clean(planted.recording, CleaningConfig(ica=False)).recording.emg, 20)
     assert np.corrcoef(found[OFF_DIAGONAL], planted.emg_granger[OFF_DIAGONAL])[0, 1] > 0.98
 
