@@ -4,6 +4,7 @@ import json
 import re
 import shutil
 import time
+from dataclasses import replace
 from functools import partial
 
 import numpy as np
@@ -19,6 +20,7 @@ from motorsweep.jobs import eeg_evidence, eeg_score_tables
 from motorsweep.jobs.config import load_study_config
 from motorsweep.jobs.eeg_evidence import read_eeg_evidence, skill_text
 from motorsweep.jobs.eeg_findings import answer, data_words, summary
+from motorsweep.jobs.eeg_methods import method_words
 from motorsweep.jobs.eeg_records import fact_rows, note_rows
 from motorsweep.jobs.eeg_report import write_eeg_report
 from motorsweep.jobs.eeg_score_tables import PAPER_TABLE_3, score_lines, score_text, skill_tables
@@ -267,6 +269,13 @@ def test_one_subject_says_nothing_of_unseen_ones(tmp_path):
     assert "nobody would be left to train on" in page.text
     assert "the true influence of muscles on each other is not known" in page.text
     assert "Planted truth" not in page.text and not (study.report / "subjects.png").exists()
+
+
+def test_planted_records_without_a_closed_form_are_not_called_measured(tmp_path):
+    evidence = evidence_of(tmp_path, planted=False)
+    rectified = replace(evidence, features=evidence.features.assign_attrs(notes={"source": "planted"}))
+    assert method_words(evidence)[-1].startswith("These records are measured:")
+    assert method_words(rectified)[-1].startswith("These records are planted, but the truth is known of raw EMG alone")
 
 
 def test_why_no_network_could_be_trained_is_told(tmp_path):
