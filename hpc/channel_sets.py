@@ -56,7 +56,8 @@ def check_still_whole(recording, eeg_names, emg_names):
     raise InputError(
         f"connecting the record {recording.name}: the cleaning left out {listed(lost)} ({listed(told, '; ')}), and "
         "matrices of other channels than the study's cannot be learned from together. Leave these channels out of all "
-        f"records ([records] drop_channels = [{names}]), or leave out the record"
+        f"records ([records] drop_channels = [{names}], in a study of another name where records are done), or leave "
+        "out the record"
     )
 
 

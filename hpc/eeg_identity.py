@@ -7,8 +7,7 @@ content. Their hashes are kept in the study's cache, by size and time of change,
 import json
 import os
 from contextlib import suppress
-from dataclasses import asdict, dataclass, fields
-from pathlib import Path
+from dataclasses import dataclass, fields
 
 import numpy as np
 
@@ -17,7 +16,9 @@ from ..learn.connectivity_record import ConnectivityConfig
 from ..sim.cleaning import ArtefactRules, CleaningConfig
 from ..sim.planted_population import PlantedConfig
 from ..sim.planted_recordings import planted_names
-from ..sim.recording_sources import RecordingSource, find_recordings
+from ..sim.recording_companions import NAMED, files_of
+from ..sim.recording_parts import cut_recordings
+from ..sim.recording_sources import find_recordings
 from ..zarr_store.atomic import atomic_write_text
 from ..zarr_store.feature_layout import differing_keys
 from ..zarr_store.features import open_features, read_feature_status
@@ -26,7 +27,6 @@ from ..zarr_store.schema import Status
 from .identity import file_hash
 
 _CHANGES_SHOWN = 6
-_FILES = ("eeg", "emg", "eeg_table", "emg_table", "event_table")
 _NOT_READING = ("source", "eeg", "emg", "events", "record_s", "rate_hz", "records_per_task", "planted")
 
 
@@ -41,11 +41,14 @@ class StudyRecords:
         Empty for planted ones.
     spec : dict
         Of the features that are made of them; its content hash is their id.
+    notes : tuple of str
+        What of the recordings is in no record, or shortened, and why.
     """
 
     table: tuple
     sources: tuple
     spec: dict
+    notes: tuple = ()
 
 
 def study_records(study, config) -> StudyRecords:
@@ -77,11 +80,10 @@ def study_records(study, config) -> StudyRecords:
     if planted is not None:
         spec |= {"planted": plain(planted), "seed": config.seed}
         return StudyRecords(table=tuple(planted_names(planted)), sources=(), spec=spec)
-    sources, hashes = _sources(study, config)
-    records = {source.name: _source_spec(source, hashes) for source in sources}
-    spec |= {"rate_hz": config.records.rate_hz, "records": records}
+    sources, specs, notes = _sources(study, config)
+    spec |= {"rate_hz": config.records.rate_hz, "records": specs}
     table = tuple((source.name, source.subject, source.condition) for source in sources)
-    return StudyRecords(table=table, sources=tuple(sources), spec=spec)
+    return StudyRecords(table=table, sources=tuple(sources), spec=spec, notes=notes)
 
 
 def check_same_features(study, records) -> bool:
@@ -193,63 +195,48 @@ def emg_connectivity(config) -> ConnectivityConfig:
 
 
 def _sources(study, config):
-    """Sources of the records, and the hashes of their files.
-
-    Recordings that are cut into parts must be read for it, so the parts are kept in the cache until a file is another.
-    """
+    """Sources of the records, what of each can change the numbers (by name), and notes on how recordings were cut."""
     records = config.records
     reading = {key: value for key, value in vars(records).items() if key not in _NOT_READING}
-    whole = find_recordings(records.source, eeg=records.eeg, emg=records.emg, **reading)
-    hashes = _file_hashes(study, sorted({path for source in whole for path in files_of(source)}))
-    if not (records.events or records.record_s):
-        return whole, hashes
-    key = content_id([plain(_source_spec(source, hashes)) | {"name": source.name} for source in whole]
-                     + [list(records.events), records.record_s])  # fmt: skip
-    kept = study.cache / f"records-{key}.json"
-    with suppress(OSError, ValueError, TypeError):
-        return [_source_of(each) for each in json.loads(kept.read_text(encoding="utf-8"))], hashes
-    cut = find_recordings(
-        records.source, eeg=records.eeg, emg=records.emg, events=records.events, record_s=records.record_s, **reading
-    )
-    atomic_write_text(kept, json.dumps([asdict(source) for source in cut], indent=1))
-    return cut, hashes
+    sources, notes = find_recordings(records.source, eeg=records.eeg, emg=records.emg, **reading), ()
+    files = {_named(source): files_of(source) for source in sources}
+    hashes = _file_hashes(study, sorted({path for each in files.values() for path in each}))
+    contents = {named: [hashes[path] for path in each] for named, each in files.items()}
+    if records.events or records.record_s:
+        sources, notes = _cut(study, records, sources, contents)
+    return sources, {source.name: _source_spec(source, contents) for source in sources}, notes
 
 
-def _source_of(values):
-    lists = {key: tuple(value) for key, value in values.items() if isinstance(value, list)}
-    return RecordingSource(**values | lists)
+def _cut(study, records, whole, contents):
+    """Parts of recordings, and notes.
 
-
-def files_of(source) -> list[str]:
-    """List the files that hold a record: those that its source names, and those that belong to these by format.
-
-    Parameters
-    ----------
-    source : RecordingSource
-
-    Returns
-    -------
-    list of str
+    To be cut a recording must be read, so where its parts lie is kept in the cache: by content, and without paths.
     """
-    named = [getattr(source, key) for key in _FILES if getattr(source, key)]
-    beside = []
-    for name in named:
-        path = Path(name)
-        if path.suffix.lower() == ".vhdr":  # BrainVision: data and marks, as a rule of the header's name
-            beside += [str(path.with_suffix(end)) for end in (".eeg", ".dat", ".vmrk")]
-        elif path.suffix.lower() == ".set":
-            beside.append(str(path.with_suffix(".fdt")))
-    return named + [name for name in beside if os.path.exists(name)]
+    rules = [list(records.events), records.record_s]
+    keys = {each.name: content_id([_source_spec(each, contents) | {"name": each.name}, *rules]) for each in whole}
+    kept, held = study.cache / "record-parts.json", {}
+    with suppress(OSError, ValueError):
+        held = json.loads(kept.read_text(encoding="utf-8"))
+    known = {name: held[key] for name, key in keys.items() if key in held}
+    before = len(known)
+    parts, notes = cut_recordings(whole, records.events, records.record_s, known)
+    if len(known) > before:
+        atomic_write_text(kept, json.dumps(held | {keys[name]: cut for name, cut in known.items()}, indent=1))
+    return parts, notes
 
 
-def _source_spec(source, hashes):
+def _named(source):
+    return tuple(getattr(source, key) for key in NAMED)
+
+
+def _source_spec(source, contents):
     """What of a source can change the numbers: its files by content, and each option that is not the default."""
     options = {}
     for each in fields(source):
         value = getattr(source, each.name)
-        if each.name not in (*_FILES, "name") and value != each.default:
+        if each.name not in (*NAMED, "name") and value != each.default:
             options[each.name] = plain(value)
-    return options | {"files": [hashes[path] for path in files_of(source)]}
+    return options | {"files": contents[_named(source)]}
 
 
 def _file_hashes(study, paths):

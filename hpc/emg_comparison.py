@@ -7,6 +7,7 @@ import numpy as np
 from ..errors import InputError
 from ..learn.matrix_comparison import beats_mean, unit_skills
 from ..learn.matrix_scores import by_entry, skill, skill_by_entry
+from ..zarr_store.schema import Status
 from .emg_names import MEAN, NO_OPTIMIZER
 
 UNDEFINED = "undefined"
@@ -39,9 +40,38 @@ def complete_emg_results(results, seed=0):
     return results
 
 
+def usable(results):
+    """Positions of the records that have features; the others are in no part of any split.
+
+    Parameters
+    ----------
+    results : xarray.Dataset
+
+    Returns
+    -------
+    ndarray of int (n,)
+    """
+    return np.flatnonzero(results["record_status"].values == int(Status.DONE))
+
+
+def usable_subjects(results):
+    """Subjects of the `usable`, sorted: those that a result can say something of.
+
+    Parameters
+    ----------
+    results : xarray.Dataset
+        Its axis `subject` also holds those of whom all records failed.
+
+    Returns
+    -------
+    list of str
+    """
+    return np.unique(results["subject_of_record"].values[usable(results)].astype(str)).tolist()
+
+
 def _unit(results):
     """What a model is compared over: subjects, or folds where all records are of one."""
-    return "subject" if results.sizes["subject"] > 1 else "fold"
+    return "subject" if len(usable_subjects(results)) > 1 else "fold"
 
 
 def _compare(results, at, baseline, unit, seed):

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from ..errors import InputError
 from ..sim.planted_recordings import planted_recording
+from ..sim.recording_companions import files_of
 from ..sim.recording_files import read_recording
 from ..zarr_store.atomic import disk_errors
 from ..zarr_store.feature_growth import grow_features
@@ -62,7 +63,7 @@ def prepare_features(study, config, records, same):
     described = {
         "shard": config.records.records_per_task,
         "attrs": {"features_id": content_id(records.spec), "config": records.spec, "rate_hz": rate_hz},
-        "notes": {"source": config.records.source},
+        "notes": {"source": config.records.source, "recordings": list(records.notes)},
     }
     if grown:
         grow_features(study, axes, rows, **described)
@@ -174,6 +175,7 @@ def memory_per_worker_gb(config, records):
         values = planted.seconds * planted.rate_hz * (planted.n_eeg + planted.n_emg)
     else:
         # A text holds a value in eight bytes or more, a binary file in two or more.
-        sizes = [sum(os.path.getsize(path) for path in (each.eeg, each.emg) if path) for each in records.sources]
+        named = {(each.eeg, each.emg): each for each in records.sources}
+        sizes = [sum(os.path.getsize(path) for path in files_of(each)) for each in named.values()]
         values = max(sizes) / 2
     return _LEAST_GB + _COPIES * 8 * values / GIB

@@ -257,7 +257,7 @@ _PATHS = {
 
 
 def _with_paths(tables, home):
-    """Make every path of the study absolute; the study's own folder starts beside the current directory."""
+    """Make every path of the study absolute; the study's own folder, where it is not given, is in the current one."""
     changed = {}
     for table, key, builtin in _PATHS[type(tables)]:
         held = changed.get(table, getattr(tables, table))

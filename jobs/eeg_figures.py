@@ -4,6 +4,7 @@ import numpy as np
 from matplotlib.lines import Line2D
 from matplotlib.ticker import LogLocator
 
+from ..hpc.emg_comparison import usable_subjects
 from ..hpc.emg_names import MEAN, MODEL_NAMES, NO_OPTIMIZER, OPTIMIZER_NAMES, TRUTH, TUNED, model_name
 from .drawing import (
     BLUE,
@@ -141,7 +142,7 @@ def _finish_scatter(evidence, figure, grid, used):
 
 def subject_pictures(evidence: EegEvidence):
     """Draw the skill of each model on each subject's test records; one row a subject."""
-    split, subjects = evidence.shown_split, [str(each) for each in evidence.results["subject"].values]
+    split, subjects = evidence.shown_split, usable_subjects(evidence.results)
     shown = [row_key(row) for row in evidence.shown_models]
     shown += [(TRUTH, NO_OPTIMIZER)] if evidence.planted else []
     values = {key: _subject_skill(evidence, key) for key in shown}
@@ -174,4 +175,4 @@ def subject_pictures(evidence: EegEvidence):
 
 def _subject_skill(evidence, key):
     at = {"model": key[0], "optimizer": key[1], "split": evidence.shown_split}
-    return evidence.results["skill_subject"].sel(at).values
+    return evidence.results["skill_subject"].sel(at | {"subject": usable_subjects(evidence.results)}).values

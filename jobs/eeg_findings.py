@@ -2,12 +2,15 @@
 
 import numpy as np
 
+from ..hpc.channel_sets import listed
+from ..hpc.emg_comparison import usable, usable_subjects
 from ..hpc.emg_names import BY_SUBJECT, CONTROLS, MEAN, NETWORKS, OPTIMIZER_NAMES, SPLIT_NAMES, TRUTH, TUNED
+from ..learn.matrix_comparison import FEWEST_UNITS, LARGEST_P, LEAST_SKILL
 from ..zarr_store.schema import Status
 from .eeg_evidence import EegEvidence, SkillRow, skill_range, skill_text
 from .typesetting import number_text
 
-_FEWEST_SUBJECTS, _FEW_RECORDS = 5, 50
+_FEW_RECORDS = 50
 
 
 def summary(evidence: EegEvidence) -> list[str]:
@@ -48,10 +51,11 @@ def answer(evidence: EegEvidence) -> str:
         )
     row = _network(evidence, BY_SUBJECT)
     if row is None:
-        if evidence.results.sizes["subject"] == 1:
+        if len(usable_subjects(evidence.results)) == 1:
+            some = " that can be used" if evidence.results.sizes["subject"] > 1 else ""
             return (
-                "All records are of one subject, so whether the network beats the mean matrix on subjects that it has "
-                "never seen cannot be told from this study."
+                f"All records{some} are of one subject, so whether the network beats the mean matrix on subjects that "
+                "it has never seen cannot be told from this study."
             )
         why = "that split was not asked for" if BY_SUBJECT not in evidence.impossible else "the records do not allow it"
         return f"Whether the network beats the mean matrix on subjects that it has never seen was not tried: {why}."
@@ -71,9 +75,17 @@ def _verdict(row: SkillRow, who, where, unit):
     verdict = {
         "beats": "beats the mean matrix",
         "loses": "does not beat the mean matrix, it is worse",
-        "unclear": "does not beat the mean matrix beyond chance",
+        "unclear": _unclear(row),
     }[row.verdict]
     return f"{where}, {who} {verdict}: {what}."
+
+
+def _unclear(row):
+    """Why a model neither beats the mean matrix nor loses: it may be sure that it differs, and by next to nothing."""
+    low, high = row.interval
+    if abs(row.skill) < LEAST_SKILL and (low * high > 0 or max(abs(low), abs(high)) < LEAST_SKILL):
+        return "differs from the mean matrix by less than a hundredth of its squared error"
+    return "does not beat the mean matrix beyond chance"
 
 
 def _share(skill):
@@ -87,7 +99,8 @@ def _figures(row, unit):
     interval = skill_range(row.interval)
     text = f"skill {skill_text(row.skill)}"
     text += f", 95 % interval {interval}" if interval != "–" else ""
-    return text + f"; the smaller error in {row.wins} of {_number(row.units, unit)}"
+    text += f"; the smaller error in {row.wins} of {_number(row.units, unit)}"
+    return text + (f", sign test p = {row.p:.2g}" if row.verdict in ("beats", "unclear") else "")
 
 
 def _number(count, unit):
@@ -122,10 +135,15 @@ def _within(evidence):
         row = _network(evidence, split)
         if split == BY_SUBJECT or row is None or not row.known or row.verdict not in _SAYS_SOMETHING:
             continue
-        unit = str(evidence.results["skill_unit"].sel(split=split).item())
-        whose = "the same subject" if evidence.results.sizes["subject"] == 1 else "subjects that it knows"
-        return [_verdict(row, "it", f"On further records of {whose} ({SPLIT_NAMES.get(split, split)})", unit)]
+        whose = "the same subject" if len(usable_subjects(evidence.results)) == 1 else "subjects that it knows"
+        where = f"On further records of {whose} ({SPLIT_NAMES.get(split, split)})"
+        return [_verdict(row, "it", where, _unit(evidence, split))]
     return []
+
+
+def _unit(evidence, split):
+    """What a split's models are compared over: "subject" or "fold"."""
+    return str(evidence.results["skill_unit"].sel(split=split).item())
 
 
 _SAYS_SOMETHING = ("beats", "loses", "unclear", "too few")
@@ -143,20 +161,19 @@ def _optimizers(evidence):
 
 def _tuned(evidence):
     """What the same network reaches when it is trained otherwise than in the paper."""
-    rows = [row for row in evidence.rows(evidence.shown_split) if row.model == TUNED and row.known]
+    split = evidence.shown_split
+    words = {
+        "beats": "better than the mean matrix",
+        "loses": "worse than the mean matrix",
+        "unclear": "not to be told from the mean matrix",
+        "too few": f"of too few {_unit(evidence, split)}s to judge",
+    }
     return [
         "The same network with inputs and outputs scaled, a rate of 0.001 and 50 epochs (not the paper's): "
-        f"skill {skill_text(row.skill)}, {_VERDICT_WORDS.get(row.verdict, row.verdict)}."
-        for row in rows
+        f"skill {skill_text(row.skill)}, {words.get(row.verdict, row.verdict)}."
+        for row in evidence.rows(split)
+        if row.model == TUNED and row.known
     ]
-
-
-_VERDICT_WORDS = {
-    "beats": "better than the mean matrix",
-    "loses": "worse than the mean matrix",
-    "unclear": "not to be told from the mean matrix",
-    "too few": "of too few subjects to judge",
-}
 
 
 def _rival(evidence):
@@ -164,12 +181,12 @@ def _rival(evidence):
     row, network = evidence.best_rival(split), _network(evidence, split)
     if row is None:
         return []
-    unit = str(evidence.results["skill_unit"].sel(split=split).item())
+    unit = _unit(evidence, split)
     figures = f"({_figures(row, unit)})"
     text = f"Without a network ({SPLIT_NAMES.get(split, split)}), {_inside(row.name)} " + {
         "beats": f"beats the mean matrix {figures}",
         "loses": f"is the best, and does worse than the mean matrix {figures}",
-        "unclear": f"is the best, and does not beat the mean matrix beyond chance {figures}",
+        "unclear": f"is the best, and {_unclear(row)} {figures}",
         "too few": f"is the best, of too few {unit}s to judge {figures}",
     }.get(row.verdict, f"is the best {figures}")
     if network is not None and network.known:
@@ -219,16 +236,21 @@ def _controls(evidence):
     if not rows:
         return []
     parts = [f"{'the network' if row.model in NETWORKS else 'ridge'} {skill_text(row.skill)}" for row in rows]
-    beat = [row for row in rows if row.verdict == "beats"]
-    end = (
-        f"{'one of them' if len(beat) < len(rows) else 'they'} beat{'s' * (len(beat) < len(rows))} the mean matrix, by "
-        "chance or because something leaks. Find out before you believe anything above."
-        if beat
-        else "neither beats the mean matrix, as it must be."
-        if len(rows) > 1
-        else "it does not beat the mean matrix, as it must be."
-    )
+    end = _control_verdict(rows, _unit(evidence, split))
     return [f"Trained on EEG and EMG of different records: skill of {' and of '.join(parts)}; {end}"]
+
+
+def _control_verdict(rows, unit):
+    beat = [row for row in rows if row.verdict == "beats"]
+    if beat:
+        who = "one of them beats" if len(beat) < len(rows) else "they beat" if len(rows) > 1 else "it beats"
+        return (
+            f"{who} the mean matrix, by chance or because something leaks. Find out before you believe anything above."
+        )
+    if all(row.verdict == "too few" for row in rows):
+        return f"of too few {unit}s to judge."
+    who = "neither beats" if len(rows) > 1 else "it does not beat"
+    return f"{who} the mean matrix, as it must be."
 
 
 # ---- what so little data can show -----------------------------------------------------------------------------------
@@ -236,12 +258,12 @@ def _controls(evidence):
 
 def _little(evidence):
     results = evidence.results
-    records, subjects = len(usable(results)), results.sizes["subject"]
+    records, subjects = len(usable(results)), len(usable_subjects(results))
     words = []
-    if subjects < _FEWEST_SUBJECTS:
+    if subjects < FEWEST_UNITS:
         words.append(
             f"{_number(subjects, 'subject')} can carry no statement about people: a sign test needs at least "
-            f"{_FEWEST_SUBJECTS}, all alike, to fall below 0.05."
+            f"{FEWEST_UNITS}, and wins in all of them, to fall below {LARGEST_P:g}."
         )
     if records < _FEW_RECORDS:
         text = f"{_number(records, 'record')} are few for {_entries(results)} entries each: scores may change a good "
@@ -249,11 +271,6 @@ def _little(evidence):
         network = "" if "network" in evidence.impossible else ", and a network of this size cannot be judged by them"
         words.append(f"{text}{network}.")
     return words
-
-
-def usable(results):
-    """Positions of the records that have features."""
-    return np.flatnonzero(results["record_status"].values == int(Status.DONE))
 
 
 def _entries(results):
@@ -264,14 +281,14 @@ def _entries(results):
 def data_words(evidence: EegEvidence) -> list[str]:
     """Tell what the study's records can carry: how many, of whom, and how they compare with the network's size."""
     results = evidence.results
-    rows = usable(results)
-    subjects = np.unique(results["subject_of_record"].values[rows].astype(str))
+    rows, subjects = usable(results), usable_subjects(results)
     conditions, counts = np.unique(results["condition"].values[rows].astype(str), return_counts=True)
     named = [f"{count} of {name or 'unknown condition'}" for name, count in zip(conditions, counts)]
     text = f"{_number(len(rows), 'record')} of {_number(len(subjects), 'subject')} ({', '.join(named)})"
     lost = results.sizes["record"] - len(rows)
-    text += f"; {lost} more failed and are in no part of any split." if lost else "."
-    words = [text]
+    text += f"; {lost} more failed and {'is' if lost == 1 else 'are'} in no part of any split" if lost else ""
+    gone = [each for each in map(str, results["subject"].values) if each not in subjects]
+    words = [text + (f", among them all those of {_number(len(gone), 'subject')}: {listed(gone)}." if gone else ".")]
     sizes = results["n_parameters"].values
     train = results["n_records"].sel(part="training").values
     if sizes.any() and train.any():

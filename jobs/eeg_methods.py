@@ -25,7 +25,8 @@ def method_words(evidence: EegEvidence) -> list[str]:
         "Skill is 1 − Σ(measured − predicted)² / Σ(measured − mean matrix)² over test records, off the diagonal; the "
         "mean matrix is that of the training records of the same fold. It is 0 for the mean matrix, 1 for a perfect "
         f"prediction, and stands as the mean over {' or '.join(sorted(unit)) or 'unit'}s, which are resampled for the "
-        "interval; that training parts of folds overlap is not in it, so intervals are a little too narrow.",
+        "interval (bootstrap-t, which follows the skew of skills); that training parts of folds overlap is not in it, "
+        "so intervals are a little too narrow.",
         "Everything that is fitted (centring, penalties, components, weights, when to stop) sees training and "
         "validation records alone. Where a fold has several test records of one subject, they count as one unit.",
         f"{_network(evidence)} Ridge and PLS see the same matrices; so does stacked ridge, which weighs each measure "

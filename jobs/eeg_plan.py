@@ -30,6 +30,8 @@ class EegPlan:
     name, path, folder, config_id : str
     source : str
         Where the records come from.
+    notes : tuple of str
+        What of the recordings is in no record, or shortened, and why.
     stages : tuple of Stage
     not_made : tuple of str
         Splits and networks that the records do not allow, and why.
@@ -43,6 +45,7 @@ class EegPlan:
     folder: str
     config_id: str
     source: str
+    notes: tuple
     stages: tuple
     not_made: tuple
     shards: int
@@ -51,6 +54,7 @@ class EegPlan:
     def lines(self):
         """Lines for people."""
         lines = [f"study     {self.name}   (features {self.config_id}, {self.folder})", f"records   {self.source}"]
+        lines += [f"          {note}" for note in self.notes]
         for stage in self.stages:
             counts = f"{stage.done} done, {stage.pending} pending" + (
                 f", {stage.failed} failed" if stage.failed else ""
@@ -66,9 +70,16 @@ class EegPlan:
         lines += [f"          not made: {reason}" for reason in self.not_made]
         hours = sum(stage.core_hours for stage in self.stages)
         lines.append(f"cost      {hours_text(hours)} left; {self.workers}")
-        pending = sum(stage.pending for stage in self.stages) or any(not stage.unit for stage in self.stages)
-        lines.append("next      " + (f"motorsweep run {self.path}" if pending else "nothing is left to do"))
-        return lines
+        return [*lines, f"next      {self._next()}"]
+
+    def _next(self):
+        simulate, _, train = self.stages
+        if any(stage.pending or not stage.unit for stage in self.stages):
+            return f"motorsweep run {self.path}"
+        if train.done + train.failed:
+            return "nothing is left to do"
+        why = f"; `motorsweep status {self.path} --failed` says why records failed" if simulate.failed else ""
+        return f"give more records that can be used, or other [validation] splits{why}"
 
     def as_dict(self):
         """Plain values for scripts."""
@@ -112,6 +123,7 @@ def make_eeg_plan(config) -> EegPlan:
         folder=config.folder,
         config_id=content_id(records.spec),
         source=_source(config, records),
+        notes=records.notes,
         stages=(simulate, encode, train),
         not_made=not_made,
         shards=shards,
@@ -120,12 +132,13 @@ def make_eeg_plan(config) -> EegPlan:
 
 
 def _source(config, records):
-    subjects = len({subject for _, subject, _ in records.table})
+    count = len({subject for _, subject, _ in records.table})
+    subjects = f"{count} subject{'' if count == 1 else 's'}"
     planted = planted_config(config)
     if planted is None:
-        return f"{len(records.table)} of {subjects} subjects in {config.records.source}"
+        return f"{len(records.table)} of {subjects} in {config.records.source}"
     length = f"{planted.seconds:g} s at {planted.rate_hz:g} Hz, {planted.n_eeg} EEG and {planted.n_emg} EMG channels"
-    return f"{len(records.table)} planted ones of {subjects} subjects, {length}"
+    return f"{len(records.table)} planted ones of {subjects}, {length}"
 
 
 def _simulate(study, config, records, same):
@@ -171,9 +184,16 @@ def _train(study, config, whole):
             verb="train", unit="", done=0, pending=0, failed=0, core_hours=0.0, gigabytes=0.0,
             basis="to be planned when all records are done: splits are of those that did not fail",
         ), ()  # fmt: skip
-    from ..hpc.emg_sweep import EmgRecords, EmgSweep  # with torch
+    from ..hpc.emg_sweep import EmgRecords, EmgSweep, splits_of  # with torch
 
-    sweep = EmgSweep(config, EmgRecords.of(open_features(study)))
+    records = EmgRecords.of(open_features(study))
+    splits, impossible = splits_of(config, records)
+    if not splits:
+        return Stage(
+            verb="train", unit="trainings", done=0, pending=0, failed=0, core_hours=0.0, gigabytes=0.0,
+            basis="impossible: the records allow none of the splits in [validation]",
+        ), tuple(impossible.values())  # fmt: skip
+    sweep = EmgSweep(config, records)
     runs = sweep.runs
     states = [run_state(study, run.id) for run in runs]
     pending = [run for run, state in zip(runs, states) if state is Status.PENDING]

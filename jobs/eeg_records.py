@@ -64,6 +64,12 @@ def _range(features, name, done, unit=""):
     return f"{text} {unit}".strip()
 
 
+def cutting_words(features) -> list[str]:
+    """Tell what of the recordings is in no record, or shortened, where they were cut: a sentence each."""
+    notes = () if features is None else features.attrs.get("notes", {}).get("recordings", ())
+    return [f"{note[:1].upper()}{note[1:].rstrip('.')}." for note in notes]
+
+
 def note_rows(features) -> list[dict]:
     """Gather what was noted of records, such as faulty channels: how many records, the note, and which.
 

@@ -4,6 +4,7 @@ import numpy as np
 from markupsafe import Markup
 
 from ..hpc.emg_names import BY_SUBJECT, CONTROLS, MEAN, METRIC_NAMES, METRICS, NO_OPTIMIZER, PARTS, SPLIT_NAMES, TRUTH
+from ..learn.matrix_comparison import LARGEST_P
 from .eeg_evidence import EegEvidence, skill_range, skill_rows, skill_text
 from .typesetting import ALERT_CELL, BEST_CELL, CLOSE_CELL, QUIET_CELL, number_text, table_of
 
@@ -216,7 +217,8 @@ def score_lines(results) -> list[str]:
     lines = ["  ".join(map(str.ljust, row, widths)).rstrip() for block in blocks for row in block]
     units = {str(each) for each in results["skill_unit"].values} - {""}
     lines.append("skill: share of the mean matrix's squared error that is taken away")
-    return [*lines, *(f"better: {unit}s in which the error is the smaller one" for unit in sorted(units))]
+    lines += [f"better: {unit}s in which the error is the smaller one" for unit in sorted(units)]
+    return [*lines, f"beats: 95 % interval above 0, and sign test of “better” with p <= {LARGEST_P:g}"]
 
 
 def _block(results, split):

@@ -4,7 +4,7 @@ import time
 from dataclasses import replace
 
 from ..errors import StoreError
-from ..hpc.channel_sets import faulty_channels
+from ..hpc.channel_sets import faulty_channels, listed
 from ..hpc.connect_records import connect_shard, write_failed_records
 from ..hpc.eeg_identity import check_same_features, rows_before, study_records
 from ..hpc.prepare_records import memory_per_worker_gb, prepare_features, record_tasks
@@ -36,6 +36,8 @@ class EegCoordinator(StageRunner):
         """Read, clean and connect the records that are not done."""
         began = time.monotonic()
         prepare_features(self.study, self.config, self._records, self._same)
+        for note in self._records.notes:
+            self._say("simulate", note)
         self._same, retry = True, self.options.retry_failed
         before = int((read_feature_status(self.study) == int(Status.DONE)).sum())
         shards = pending_feature_shards(self.study, retry)
@@ -57,16 +59,24 @@ class EegCoordinator(StageRunner):
             skipped=before,
             failed=failed,
             seconds=seconds,
-            note=self._advice(status == int(Status.FAILED)) if failed else "",
+            note=self._advice(status) if failed else "",
         )
 
-    def _advice(self, failed):
-        """Which channels to leave out of the study, where records failed that have faulty ones."""
-        counts = faulty_channels(map(str, open_features(self.study)["notes"].values[failed]))
-        if not counts:
+    def _advice(self, status):
+        """Which channels to leave out of the study, where records failed that have faulty ones, and what that takes."""
+        notes = open_features(self.study)["notes"].values.astype(str)
+        names, counts = faulty_channels(notes[status == int(Status.FAILED)]), faulty_channels(notes)
+        if not names:
             return ""
-        names = ", ".join(f'"{name}"' for name in counts)
-        return f"records that failed have faulty channels; without them: [records] drop_channels = [{names}]"
+        found = listed([f"{name} in {counts[name]}" for name in names])
+        drop = "[records] drop_channels = [" + ", ".join(f'"{name}"' for name in names) + "]"
+        told = f"records that failed have faulty channels ({found} of {len(notes)} records)"
+        if not (status == int(Status.DONE)).any():
+            return f"{told}; without them: {drop}"
+        return (
+            f"{told}; the study goes on without these records, or, under another name, without these channels in any "
+            f"record: {drop}"
+        )
 
     def encode(self):
         """Nothing: the connectivity matrices are the codes."""

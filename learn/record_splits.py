@@ -195,8 +195,9 @@ def _checked(kind, subjects, conditions, rows, repeats, seed) -> tuple[np.ndarra
         raise InputError(f"split {kind!r}: the seed is {seed}; seeds are not negative. Give 0 or more.")
     if len(rows) < 4 or repeats < 1 or rows[0] < 0 or rows[-1] >= len(subjects):
         raise InputError(
-            f"split {kind!r}: {len(rows)} of {len(subjects)} records can be used, and {repeats} repeats are asked for; "
-            "training, validation and test need at least 4 of these records together, and there must be one repeat. "
+            f"split {kind!r}: {len(rows)} of {len(subjects)} records can be used in {repeats} "
+            f"repeat{'' if repeats == 1 else 's'}; training, validation and test need at least 4 records together, and "
+            "there must be one repeat. "
             "Give more records; a record that failed says why in the features' status."
         )
     pairs = np.stack([subjects, conditions], axis=1)

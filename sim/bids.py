@@ -9,6 +9,7 @@ from pathlib import Path
 from ..errors import InputError
 from .quotation import quoted
 from .recording import Event
+from .recording_companions import without_later_parts
 
 SUFFIXES = (".edf", ".bdf", ".vhdr", ".fif")
 
@@ -53,7 +54,8 @@ def bids_files(root) -> list[BidsFile]:
     """EEG files of a data set, sorted by name, with the EMG and tables that belong to them.
 
     EMG is in the EEG's file, or in ``emg/`` beside ``eeg/`` under the same entities. A table is looked for beside the
-    file and above it up to the root; the nearest whose entities are all the file's own counts.
+    file and above it up to the root; the nearest whose entities are all the file's own counts. Of a recording split
+    into several FIF files the first stands for all.
 
     Parameters
     ----------
@@ -74,6 +76,7 @@ def bids_files(root) -> list[BidsFile]:
     """
     root = Path(root)
     files = sorted(path for path in root.glob("sub-*/**/eeg/*_eeg.*") if path.suffix.lower() in SUFFIXES)
+    files = without_later_parts(files)
     if not files:
         raise InputError(
             f"looking for EEG in {root}: found no sub-*/[ses-*/]eeg/*_eeg with one of {', '.join(SUFFIXES)}. Correct "

@@ -1,6 +1,7 @@
 """Recordings as arrays of MATLAB and HDF5 files. Nothing in such a file is run: arrays of objects are refused."""
 
 import io
+from dataclasses import replace
 from pathlib import Path
 
 import h5py
@@ -28,7 +29,8 @@ def read_arrays_of(path, *, eeg_array="", emg_array="", layout="auto") -> list[S
 
     An array is a matrix of channels by samples or samples by channels. Which, is told by `layout`, by the number of
     channel names, or else by the shape: there are at least twice as many samples as channels. The rate is a number
-    named ``fs``, ``sfreq``, ``srate``, ... beside the array (``eeg_fs`` for an array ``eeg``) or an attribute of it.
+    named ``fs``, ``sfreq``, ``srate``, ... beside the array (``eeg_fs`` for an array ``eeg``) or an attribute of it;
+    one that stands for two arrays is marked as shared, for it may be true of one of them alone.
 
     Parameters
     ----------
@@ -160,7 +162,9 @@ def _chosen(path, arrays, eeg_array, emg_array, layout):
             )
         names = matrices
     roles = {name: role for role, name in found.items() if name and list(found.values()).count(name) == 1}
-    return [_signals(path, arrays, name, roles.get(name, "") if len(names) > 1 else "", layout) for name in names]
+    signals = [_signals(path, arrays, name, roles.get(name, "") if len(names) > 1 else "", layout) for name in names]
+    rates = [_beside(arrays, name, _RATES) for name in names]
+    return [replace(each, shared_rate=bool(key) and rates.count(key) > 1) for each, key in zip(signals, rates)]
 
 
 def _find(path, arrays, role, name):
@@ -205,13 +209,13 @@ def _signals(path, arrays, name, role, layout):
     data = _channels_first(where, value, names, layout).astype(float)
     prefix = role.upper() or "ch"
     names = names if len(names) == len(data) else [f"{prefix}{n + 1}" for n in range(len(data))]
-    rate = _beside(arrays, name, _RATES)
+    rate = arrays.get(_beside(arrays, name, _RATES))
     rate = (
         float(np.ravel(rate)[0])
         if rate is not None and np.size(rate) == 1 and np.asarray(rate).dtype.kind in "fiu"
         else 0.0
     )
-    unit = _beside(arrays, name, ("unit", "units"))
+    unit = arrays.get(_beside(arrays, name, ("unit", "units")))
     volts = volts_of(unit) if isinstance(unit, str) else np.nan
     return Signals(
         what=str(path),
@@ -239,10 +243,10 @@ def _channels_first(where, value, names, layout):
 
 
 def _beside(arrays, name, words):
-    """Value of an entry that belongs to the array: its attribute, one with its name before it, or beside it."""
+    """Key of an entry that belongs to the array (its attribute, one with its name in it, or beside it); "" if none."""
     cut = max(name.rfind("."), name.rfind("/")) + 1
     folder, own = name[:cut], name[cut:]
-    by_lower = {key.lower(): value for key, value in arrays.items()}
+    by_lower = {key.lower(): key for key in arrays}
     # What is the array's own, whatever its word, goes before what several arrays share.
     for form in (
         "{name}@{word}",
@@ -256,11 +260,11 @@ def _beside(arrays, name, words):
             key = form.format(name=name, folder=folder, own=own, word=word).lower()
             if key in by_lower:
                 return by_lower[key]
-    return None
+    return ""
 
 
 def _channel_names(arrays, name, shape):
-    found = _beside(arrays, name, _NAMES)
+    found = arrays.get(_beside(arrays, name, _NAMES))
     if isinstance(found, str):
         found = [found]
     if not isinstance(found, (list, np.ndarray)):

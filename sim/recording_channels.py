@@ -113,22 +113,26 @@ def _rows(signals, role, source, wanted, alone):
     return rows
 
 
-def in_volts(signals: Signals, kind, source) -> tuple[Signals, list]:
-    """Signals in V, and notes on units that were assumed.
+def in_volts(signals: Signals, kind, source) -> tuple[Signals, list, np.ndarray]:
+    """Signals in V, notes on units that were assumed, and which channels have a scale (counts of a device have none).
 
     Examples
     --------
-    >>> scaled, notes = in_volts(signals, "eeg", source)                              # doctest: +SKIP
+    >>> signals, notes, scaled = in_volts(signals, "eeg", source)                     # doctest: +SKIP
     """
     unit = getattr(source, f"{kind}_unit")
     volts = np.array(signals.volts)
     notes = []
     what = Path(signals.what).name
+    scaled = ~np.isnan(volts) | (unit != "counts")
     if np.isnan(volts).any():
         taken = "uV" if unit == "auto" else unit
         volts = np.where(np.isnan(volts), UNITS[taken], volts)
         if taken == "counts":
-            notes = [f"{what}: counts of the device, with no scale; written as 1 uV each"]
+            notes = [
+                f"{what}: {kind.upper()} in counts of the device, with no scale; written as 1 uV each, and not checked "
+                "for being out of range"
+            ]
         else:
             notes = [f"{what}: the file names no unit; {taken} {'assumed' if unit == 'auto' else 'as stated'}"]
     elif (
@@ -137,4 +141,4 @@ def in_volts(signals: Signals, kind, source) -> tuple[Signals, list]:
         and not signals.what.lower().endswith(recording_mne.SUFFIXES)
     ):
         notes = [f"{what}: the file names its unit; the stated {unit} was not used"]
-    return replace(signals, values=signals.values * volts[:, None]), notes
+    return replace(signals, values=signals.values * volts[:, None]), notes, scaled

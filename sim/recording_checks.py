@@ -20,7 +20,9 @@ _RAIL_SHARE = 1e-3
 _RAIL_PILE = 4.0  # times the mean of the five next values' counts
 
 
-def check_channels(values_v, names, rate_hz, kind, bad=None) -> tuple[tuple[ChannelFault, ...], tuple[str, ...]]:
+def check_channels(
+    values_v, names, rate_hz, kind, bad=None, scaled=None
+) -> tuple[tuple[ChannelFault, ...], tuple[str, ...]]:
     """Check channels as they were recorded, before any filter or resampling.
 
     - "not finite": half of the samples or more are nan or infinite in the file;
@@ -44,6 +46,9 @@ def check_channels(values_v, names, rate_hz, kind, bad=None) -> tuple[tuple[Chan
         "eeg" or "emg"; any other has no range.
     bad : dict of str to str, optional
         Channels marked as bad, and where.
+    scaled : sequence of bool, optional
+        Channels whose scale is known; all if not given. Others, counts written as 1 uV each, are never out of range,
+        and flat only where their value does not change.
 
     Returns
     -------
@@ -56,8 +61,8 @@ def check_channels(values_v, names, rate_hz, kind, bad=None) -> tuple[tuple[Chan
     'flat'
     """
     faults, notes, seen = [], [], {}
-    for x, name in zip(np.asarray(values_v), names):
-        found = list(_of_values(x, rate_hz, kind))
+    for x, name, known in zip(np.asarray(values_v), names, [True] * len(names) if scaled is None else scaled):
+        found = list(_of_values(x, rate_hz, kind, known))
         if "flat" not in [fault for fault, *_ in found] and (twin := seen.setdefault(x.tobytes(), name)) != name:
             found.append(("duplicate", f"the same values as {twin}", 1.0))
         if bad and name in bad:
@@ -70,7 +75,7 @@ def check_channels(values_v, names, rate_hz, kind, bad=None) -> tuple[tuple[Chan
     return tuple(faults), tuple(notes)
 
 
-def _of_values(x, rate_hz, kind):
+def _of_values(x, rate_hz, kind, scaled):
     """Fault, what was found, and the share of samples that it holds for."""
     finite = np.isfinite(x)
     if not finite.all():
@@ -78,19 +83,20 @@ def _of_values(x, rate_hz, kind):
     there = x[finite]
     if not len(there):
         return
+    unit = "uV" if scaled else "counts"
     with np.errstate(over="ignore"):
-        if np.ptp(there) < _FLAT_V:
-            yield "flat", f"{there[0] * 1e6:.6g} uV in all {len(there)} samples", 1.0
+        if np.ptp(there) < (_FLAT_V if scaled else np.finfo(float).tiny):
+            yield "flat", f"{there[0] * 1e6:.6g} {unit} in all {len(there)} samples", 1.0
             return
         first, length = _longest_run(there)
         if length >= max(_FLAT_S * rate_hz, 10):
-            value, begin = f"{there[first] * 1e6:.6g} uV", f"{first / rate_hz:.3g} s"
+            value, begin = f"{there[first] * 1e6:.6g} {unit}", f"{first / rate_hz:.3g} s"
             yield "flat", f"{value} for {length / rate_hz:.3g} s from {begin} on", length / len(x)
-        text, count = _rails(there)
+        text, count = _rails(there, unit)
         if count:
             yield "saturated", f"{text} of {len(x)} samples", count / len(x)
         std, limit = _std_v(there, rate_hz), LARGEST_STD_V.get(kind, np.inf)
-        if not std <= limit:
+        if scaled and not std <= limit:
             told = f"standard deviation {std * 1e6:.4g} uV within a second; {kind.upper()} stays below {limit * 1e6:g}"
             yield "out of range", told, 1.0
 
@@ -101,7 +107,7 @@ def _longest_run(x):
     return int(edges[longest]), int(edges[longest + 1] - edges[longest])
 
 
-def _rails(x):
+def _rails(x, unit):
     """Text of the rails that a signal is cut off at, and the number of samples there."""
     levels, counts = np.unique(x, return_counts=True)
     if len(levels) < 3:
@@ -109,7 +115,7 @@ def _rails(x):
     texts, count = [], 0
     for at, beside in ((-1, counts[-6:-1]), (0, counts[1:6])):
         if counts[at] >= max(_RAIL_SAMPLES, _RAIL_SHARE * len(x), _RAIL_PILE * beside.mean()):
-            texts.append(f"{levels[at] * 1e6:.6g} uV in {counts[at]}")
+            texts.append(f"{levels[at] * 1e6:.6g} {unit} in {counts[at]}")
             count += counts[at]
     return " and ".join(texts), int(count)
 

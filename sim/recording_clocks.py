@@ -49,7 +49,7 @@ class Clock:
         return self.start_s + self.places[-1] / self.rate_hz
 
 
-def fit_clock(stamps_s, values, what, *, kind="auto", rate_hz=0.0) -> Clock:
+def fit_clock(stamps_s, values, what, *, kind="auto", rate_hz=0.0, gap_s=0.0) -> Clock:
     """Find rate, start and gaps of a recording from its time stamps.
 
     Parameters
@@ -67,6 +67,9 @@ def fit_clock(stamps_s, values, what, *, kind="auto", rate_hz=0.0) -> Clock:
         to the step over that much time, in logarithms); else "gapped".
     rate_hz : float
         The device's rate, where it is known; 0 measures it.
+    gap_s : float
+        Where the file itself says that samples are missing where stamps jump: least step that is a jump. The signal is
+        not asked then, and `kind` does not count.
 
     Returns
     -------
@@ -92,8 +95,10 @@ def fit_clock(stamps_s, values, what, *, kind="auto", rate_hz=0.0) -> Clock:
     stamps = np.asarray(stamps_s, float)
     steps = _checked_steps(stamps, what)
     usual = np.median(steps)
-    pauses = np.flatnonzero(steps > max(_PAUSE * usual, 1e-9))
+    pauses = np.flatnonzero(steps > (gap_s or max(_PAUSE * usual, 1e-9)))
     notes = _order_notes(steps)
+    if gap_s:
+        kind = "gapped"
     if kind == "auto":
         kind, why = _kind_by_signal(values, steps, pauses, usual)
         notes += why

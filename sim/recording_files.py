@@ -9,10 +9,10 @@ from ..errors import InputError
 from . import recording_arrays, recording_mne
 from .bids import event_table
 from .recording import Event, Recording
+from .recording_alignment import SHORTEST_S, aligned, with_clock
 from .recording_arrays import read_arrays_of
 from .recording_channels import eeg_and_emg, in_volts
 from .recording_checks import check_channels, unique_names
-from .recording_clocks import Clock, fit_clock
 from .recording_mne import read_with_mne
 from .recording_options import RecordingSource, check_options
 from .recording_resampling import PASSED, resample
@@ -22,8 +22,6 @@ from .recording_tables import read_table
 __all__ = ["RecordingSource", "read_recording", "read_signals"]
 
 _TABLES = (".csv", ".tsv", ".txt")
-_DAY_S = 86400.0
-_SHORTEST_S = 0.5
 
 
 def read_recording(source: RecordingSource, rate_hz: float = 0.0) -> Recording:
@@ -60,15 +58,16 @@ def read_recording(source: RecordingSource, rate_hz: float = 0.0) -> Recording:
     check_options(source, rate_hz)
     eeg, emg = eeg_and_emg(source, read_signals)
     emg = _told_apart(emg, eeg)
-    clocks = _aligned([_clock(eeg, source, "eeg"), _clock(emg, source, "emg")], eeg, emg, source)
+    (eeg, eeg_clock), (emg, emg_clock) = with_clock(eeg, source, "eeg"), with_clock(emg, source, "emg")
+    clocks = aligned([eeg_clock, emg_clock], eeg, emg, source)
     rate = float(rate_hz or max(clock.rate_hz for clock in clocks))
     begin, count = _part(source, clocks, rate)
     arrays, faults, notes = [], [], []
     for kind, signals, clock in zip(("eeg", "emg"), (eeg, emg), clocks):
-        signals, told = in_volts(signals, kind, source)
+        signals, told, scaled = in_volts(signals, kind, source)
         names, doubled = unique_names(signals.names, Path(signals.what).name)
-        window = _within(clock, begin, count / rate)
-        found, partly = check_channels(signals.values[:, window], names, clock.rate_hz, kind, signals.bad)
+        window = _within(clock, begin, count / rate, signals.what)
+        found, partly = check_channels(signals.values[:, window], names, clock.rate_hz, kind, signals.bad, scaled)
         faults += [*doubled, *found]
         arrays.append((names, _on_grid(signals.values, clock, begin, rate, count)))
         notes += [*signals.notes, *told, *clock.notes, *partly, *_band_note(kind, clock.rate_hz, rate)]
@@ -122,61 +121,10 @@ def _told_apart(emg, eeg):
     )
 
 
-def _clock(signals, source, role):
-    stated = getattr(source, f"{role}_rate_hz")
-    what = Path(signals.what).name
-    if signals.stamps_s is not None:
-        return fit_clock(signals.stamps_s, signals.values, what, kind=source.clock, rate_hz=stated)
-    rate = signals.rate_hz or stated
-    if not rate:
-        raise InputError(
-            f"reading {signals.what}: it has neither time stamps nor a rate, so nothing has a frequency. Give "
-            f"`{role}_rate_hz`."
-        )
-    notes = ()
-    if stated and abs(stated / rate - 1) > 1e-3:
-        notes = (f"{what}: the file says {rate:g} Hz; the stated {stated:g} Hz was not used",)
-    return Clock(start_s=signals.start_s, rate_hz=rate, places=np.arange(signals.values.shape[1]), notes=notes)
-
-
-def _aligned(clocks, eeg, emg, source):
-    """Both clocks with times that can be compared."""
-    notes = []
-    origins = [eeg.origin, emg.origin]
-    same_file = eeg.what == emg.what
-    if (
-        source.align == "start"
-        or (same_file and eeg.stamps_s is None)
-        or (origins == ["own", "own"] and not _stamped(eeg, emg))
-    ):
-        clocks = [replace(clock, start_s=0.0) for clock in clocks]
-        if not same_file:
-            notes = [
-                "EEG and EMG are taken to begin at once" + ("" if source.align == "start" else "; files do not tell")
-            ]
-    elif origins[0] != origins[1]:
-        if "own" in origins:
-            raise InputError(
-                f"aligning {eeg.what} and {emg.what}: one has times of day and the other a zero of its own, "
-                'so how they lie to each other is not known. If both began at once, say `align = "start"`.'
-            )
-        clocks = [replace(clock, start_s=clock.start_s % _DAY_S) for clock in clocks]
-        notes = ["one file has dates and the other times of day: compared by time of day"]
-    elif origins[0] == "own" and not same_file:
-        notes = ["both files count seconds; taken as one clock"]
-    if source.emg_delay_s:
-        clocks[1] = replace(clocks[1], start_s=clocks[1].start_s - source.emg_delay_s)
-    return [replace(clocks[0], notes=(*clocks[0].notes, *notes)), clocks[1]]
-
-
-def _stamped(eeg, emg):
-    return eeg.stamps_s is not None and emg.stamps_s is not None
-
-
 def _part(source, clocks, rate):
     """Time of the first sample of the result, and the number of its samples."""
     begin, end = max(clock.start_s for clock in clocks), min(clock.stop_s for clock in clocks)
-    if end - begin < _SHORTEST_S:
+    if end - begin < SHORTEST_S:
         spans = " and ".join(f"{clock.start_s:.6f} to {clock.stop_s:.6f} s" for clock in clocks)
         raise InputError(
             f"aligning {source.eeg} and {source.emg or 'its EMG'}: EEG and EMG run from {spans}, which overlap by "
@@ -189,15 +137,20 @@ def _part(source, clocks, rate):
     if first < 0 or last - first < 2 or (source.stop_s and round(source.stop_s * rate) > whole + 1):
         raise InputError(
             f"reading {source.eeg}: the part from {source.start_s:g} to {source.stop_s or 'the end'} s is not in the "
-            f"{(end - begin):.3f} s that EEG and EMG have in common. Correct start and stop."
+            f"{(end - begin):.3f} s that EEG and EMG have in common. Correct start and stop, or `record_s`."
         )
     return begin + first / rate, last - first
 
 
-def _within(clock, begin, seconds):
+def _within(clock, begin, seconds, what):
     """Slice of the samples as recorded within the part."""
     times = (begin - clock.start_s) * clock.rate_hz
     first, last = np.searchsorted(clock.places, [times - 1e-6, times + seconds * clock.rate_hz + 1e-6])
+    if last <= first and seconds * clock.rate_hz >= 2:
+        raise InputError(
+            f"reading {what}: the {seconds:.3f} s that are wanted lie in a gap of the recording, so there is not one "
+            "sample. Choose another part, or leave this record out."
+        )
     return slice(int(first), max(int(last), int(first) + 1))
 
 

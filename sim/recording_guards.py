@@ -7,6 +7,7 @@ the EDF specification (edfplus.info), BioSemi's BDF, and of FIF's tags (big-endi
 import math
 import struct
 from dataclasses import dataclass
+from itertools import accumulate
 
 from ..errors import InputError
 from .quotation import quoted
@@ -18,20 +19,37 @@ _FIELDS = (16, 80, 8, 8, 8, 8, 8, 80, 8, 32)
 
 @dataclass(frozen=True, kw_only=True)
 class EdfChannels:
-    """Channels as an EDF or BDF header lists them, annotations left out.
+    """Channels and data records as an EDF or BDF header lists them.
 
     Attributes
     ----------
     names, units : tuple of str
+        Without annotations.
     rates_hz : tuple of float
     rails : tuple of (float, float)
         Physical values of the smallest and largest digital value.
+    plus, gaps : bool
+        The file is an EDF+ or BDF+, which tells its records' onsets; one whose records need not follow on each other.
+    records : int
+        In the file, whatever its header says.
+    record_s : float
+        Duration of a data record, s.
+    header_bytes, record_bytes : int
+    annotations : tuple of (int, int)
+        First byte and end of each annotation signal within a data record.
     """
 
     names: tuple
     units: tuple
     rates_hz: tuple
     rails: tuple
+    plus: bool
+    gaps: bool
+    records: int
+    record_s: float
+    header_bytes: int
+    record_bytes: int
+    annotations: tuple
 
 
 def edf_channels(path, size) -> EdfChannels:
@@ -61,10 +79,11 @@ def edf_channels(path, size) -> EdfChannels:
     for width in _FIELDS:
         columns.append([rest[at + n * width : at + (n + 1) * width] for n in range(count)])
         at += width * count
-    samples = [_number(path, field, "samples in a record", 1, 1e7) for field in columns[8]]
+    samples = [int(_number(path, field, "samples in a record", 1, 1e7)) for field in columns[8]]
     seconds = _number(path, head[244:252], "duration of a record", 0, 1e6)
-    records = _number(path, head[236:244], "number of records", -1, 1e9)
-    _check_size(path, size, 256 * (count + 1), records, int(sum(samples)) * wide)
+    records = int(_number(path, head[236:244], "number of records", -1, 1e9))
+    ends = [wide * end for end in accumulate(samples)]
+    there = _check_size(path, size, 256 * (count + 1), records, ends[-1])
     names = [field.decode("utf-8", "replace").strip() for field in columns[0]]
     kept = [n for n in range(count) if names[n] not in ("EDF Annotations", "BDF Annotations")]
     if not kept or seconds <= 0:
@@ -76,6 +95,13 @@ def edf_channels(path, size) -> EdfChannels:
         units=tuple(columns[2][n].decode("latin-1").strip() for n in kept),
         rates_hz=tuple(samples[n] / seconds for n in kept),
         rails=tuple(_rails(path, [columns[c][n] for c in (3, 4, 5, 6)], names[n]) for n in kept),
+        plus=head[192:196] in (b"EDF+", b"BDF+"),
+        gaps=head[192:197] in (b"EDF+D", b"BDF+D"),
+        records=there,
+        record_s=seconds,
+        header_bytes=256 * (count + 1),
+        record_bytes=ends[-1],
+        annotations=tuple((ends[n] - wide * samples[n], ends[n]) for n in range(count) if n not in kept),
     )
 
 
@@ -101,12 +127,14 @@ def _rails(path, fields, name):
 
 
 def _check_size(path, size, header, records, each):
+    """Whole records in the file."""
     there = (size - header) / each
     if there < 1 or (records >= 0 and there < records):
         raise InputError(
             f"reading {path}: the header promises {max(records, 1):g} records of {each} bytes and {there:.1f} are "
             "there, so the recording is cut short. Copy it again."
         )
+    return int(there)
 
 
 def check_fif(path, size):

@@ -2,13 +2,17 @@
 
 import importlib.util
 import warnings
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
 from ..errors import InputError, MissingPackageError
 from .recording import Event
+from .recording_companions import companions
+from .recording_edf_times import ONSET_S, first_onset, record_times
 from .recording_guards import check_fif, edf_channels
+from .recording_segments import SKIPPED, events_at, is_skip, recorded_runs, segment_times
 from .recording_signals import Signals, channel_type, damaged, file_bytes, volts_of
 
 SUFFIXES = (".edf", ".bdf", ".vhdr", ".fif")
@@ -21,7 +25,8 @@ def read_with_mne(path) -> list[Signals]:
     """Read an EDF, BDF, BrainVision (``.vhdr``) or FIF file.
 
     Channels of one rate come together: an EDF with EEG at 256 Hz and EMG at 1024 Hz gives two `Signals`, neither
-    resampled.
+    resampled. Where the recording was interrupted (EDF+D, BDF+D, dated segments of BrainVision, what MNE annotates as
+    BAD_ACQ_SKIP), samples come with their times, and those that a reader filled in are left out.
 
     Parameters
     ----------
@@ -36,7 +41,8 @@ def read_with_mne(path) -> list[Signals]:
     MissingPackageError
         If MNE is not installed.
     InputError
-        Naming the file, where it is not there, cut short, damaged or of another format.
+        Naming the file, where it is not there, cut short, damaged or of another format, or it was interrupted for
+        nobody knows how long.
 
     Examples
     --------
@@ -55,7 +61,8 @@ def read_with_mne(path) -> list[Signals]:
             if path.suffix.lower() in (".edf", ".bdf"):
                 return _edf(path, size)
             if path.suffix.lower() == ".fif":
-                check_fif(path, size)
+                for part in (path, *companions(path)):
+                    check_fif(part, file_bytes(part))
             return [_signals(path, _open(path))]
         except (InputError, MissingPackageError):
             raise
@@ -93,8 +100,33 @@ def _edf(path, size):
         known = np.array([volts_of(header.units[n]) for n in here])
         scaled = np.array([_mne_volts(header.units[n]) for n in here])
         names = [header.names[n] for n in here]
-        found.append(_signals(path, raw, names=names, volts=known / scaled))
-    return found
+        # What a discontinuous file leaves out is told by its records, whose times MNE's samples do not have.
+        runs = [(0, raw.n_times)] if header.gaps else None
+        found.append(_signals(path, raw, names=names, volts=known / scaled, runs=runs))
+    return _with_gaps(path, header, found) if header.gaps else _later(found, first_onset(path, header))
+
+
+def _with_gaps(path, header, found):
+    """Signals of a discontinuous file, whose records MNE puts one after the other, each sample with its own time."""
+    onsets, events = record_times(path, header)
+    told = f"{path.name}: a discontinuous file (EDF+D or BDF+D), read by its data records' onsets"
+    placed = []
+    for signals in found:
+        each = round(header.record_s * signals.rate_hz)
+        if signals.values.shape[1] != each * len(onsets):
+            raise InputError(
+                f"reading {path}: {signals.values.shape[1]} samples do not fill {len(onsets)} data records of {each}, "
+                "so gaps cannot be placed. Export it without gaps (EDF+C)."
+            )
+        stamps = (onsets[:, None] + np.arange(each) / signals.rate_hz).ravel()
+        gap_s = 1.5 / signals.rate_hz + ONSET_S
+        placed.append(replace(signals, stamps_s=stamps, gap_s=gap_s, events=events, notes=(*signals.notes, told)))
+    return placed
+
+
+def _later(found, seconds):
+    """Signals that begin later than the header says, which has whole seconds."""
+    return [replace(signals, start_s=signals.start_s + seconds) for signals in found]
 
 
 def _mne_volts(unit):
@@ -103,25 +135,46 @@ def _mne_volts(unit):
     return 1e-3 if unit == "mV" else 1.0
 
 
-def _signals(path, raw, names=None, volts=None):
-    data = np.array(raw.get_data(verbose="error"), dtype=float)
+def _signals(path, raw, names=None, volts=None, runs=None):
+    """Channels of what was recorded; with times where something was skipped. `runs` are stretches to read, if known."""
     names = names or list(raw.ch_names)
-    if data.ndim != 2 or data.shape[1] < 2 or not np.isfinite(raw.info["sfreq"]) or raw.info["sfreq"] <= 0:
-        raise InputError(f"reading {path}: found {data.shape[-1]} samples, so nothing was recorded. Export it again.")
-    moment = raw.info["meas_date"]
-    start = float(raw.first_time) + (moment.timestamp() if moment else 0.0)
-    return Signals(
+    rate, moment = float(raw.info["sfreq"]), raw.info["meas_date"]
+    runs = recorded_runs(raw) if runs is None else runs
+    samples = sum(end - first for first, end in runs)
+    if samples < 2 or not np.isfinite(rate) or rate <= 0:
+        raise InputError(f"reading {path}: found {samples} samples, so nothing was recorded. Export it again.")
+    parts = [raw.get_data(start=first, stop=end, verbose="error") for first, end in runs]
+    signals = Signals(
         what=str(path),
-        values=data,
+        values=np.concatenate(parts, axis=1, dtype=float),
         names=tuple(names),
         types=tuple(_type(name, kind) for name, kind in zip(names, raw.get_channel_types())),
         volts=tuple(volts) if volts is not None else (1.0,) * len(names),
-        rate_hz=float(raw.info["sfreq"]),
-        start_s=start,
+        rate_hz=rate,
+        start_s=float(raw.first_time) + (moment.timestamp() if moment else 0.0),
         origin="date" if moment else "own",
         events=_events(raw),
         bad={name: path.name for name in raw.info["bads"]},
     )
+    return _at_times(path, signals, runs, raw.n_times)
+
+
+def _at_times(path, signals, runs, samples):
+    """Signals of an interrupted recording, each of its `samples` in `runs` with its own time; others as they are."""
+    rate, recorded = signals.rate_hz, signals.values.shape[1]
+    found = segment_times(path, samples, rate) if path.suffix.lower() == ".vhdr" else None
+    if recorded == samples and not found:
+        return signals
+    times, told = np.arange(samples) / rate, []
+    if found:
+        start, times = found
+        signals = replace(signals, start_s=start.timestamp())
+        told.append(f"{path.name}: a recording with pauses, its segments at the dates of its New Segment markers")
+    if recorded < samples:
+        told.append(f"{path.name}: what is annotated as {SKIPPED} was not recorded")
+    stamps = np.concatenate([times[first:end] for first, end in runs])
+    events = events_at(signals.events, times, rate, stamps[0])
+    return replace(signals, stamps_s=stamps, gap_s=1.5 / rate, events=events, notes=tuple(told))
 
 
 def _type(name, kind):
@@ -136,5 +189,5 @@ def _events(raw):
     return tuple(
         Event(onset_s=float(each["onset"]) - first, duration_s=float(each["duration"]), label=str(each["description"]))
         for each in raw.annotations
-        if not str(each["description"]).startswith(_NOT_EVENTS)
+        if not str(each["description"]).startswith(_NOT_EVENTS) and not is_skip(each["description"])
     )

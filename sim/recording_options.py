@@ -28,13 +28,17 @@ class RecordingSource:
     drop_channels : tuple of str
         Channels to leave out.
     eeg_unit, emg_unit : str
-        "V", "mV", "uV", "nV", "counts" (no scale known), or "auto": what the file says, or else uV.
+        "V", "mV", "uV", "nV", "counts" (no scale known, so no channel is out of range), or "auto": what the file
+        says, or else uV.
     eeg_rate_hz, emg_rate_hz : float
-        The device's rate; 0: what the file says, or else measured on the time stamps.
+        The device's rate, which then counts before the file's; 0: what the file says, or else measured on the time
+        stamps.
     clock : str
-        What pauses in time stamps are: "auto", "regular", "gapped" (see `recording_clocks.fit_clock`).
+        What pauses in time stamps are: "auto", "regular", "gapped" (see `recording_clocks.fit_clock`). EDF+D and BDF+D
+        say themselves where samples are missing.
     align : str
-        "stamps": by the files' own times. "start": both files begin at once, whatever they say.
+        "stamps": by the files' own times (of times of day also across midnight). "start": both files begin at once,
+        whatever they say.
     emg_delay_s : float
         Known delay of the EMG's stamps behind the EEG's, s, taken off them.
     time_column, time_unit : str

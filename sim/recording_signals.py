@@ -48,10 +48,15 @@ class Signals:
         Volts per unit of each channel; nan where the file does not say.
     rate_hz : float
         Samples per second; 0 where only the stamps tell.
+    shared_rate : bool
+        The file holds `rate_hz` for other signals too, so that it may be true of those alone.
     stamps_s : ndarray (samples,) or None
-        A time for each sample, s.
+        A time for each sample, s after `start_s`.
+    gap_s : float
+        Where the file itself says that samples are missing where stamps jump: least step that is a jump. 0 where a jump
+        may be a packet that was read late.
     start_s : float
-        Time of the first sample where there are no stamps, s.
+        Time of the first sample where there are no stamps, or else of the stamps' zero, s.
     origin : str
         What times count from: "date" (1970-01-01), "day" (midnight), "own" (a zero of the file's own).
     events : tuple of Event
@@ -67,7 +72,9 @@ class Signals:
     types: tuple
     volts: tuple
     rate_hz: float = 0.0
+    shared_rate: bool = False
     stamps_s: np.ndarray | None = None
+    gap_s: float = 0.0
     start_s: float = 0.0
     origin: str = "own"
     events: tuple[Event, ...] = ()

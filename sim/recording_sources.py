@@ -1,16 +1,16 @@
 """All recordings of a study: by patterns of file names, or as BIDS lays them out; whole or cut into parts."""
 
 import re
-from dataclasses import fields, replace
-from itertools import pairwise
+from dataclasses import fields
 from pathlib import Path
 
 from ..errors import InputError
 from .bids import bids_files, is_bids
-from .quotation import quoted
-from .recording_files import RecordingSource, read_recording
+from .recording_companions import without_later_parts
+from .recording_options import RecordingSource
+from .recording_parts import cut_recordings, uniquely_named
 
-__all__ = ["RecordingSource", "cut_at_events", "cut_into_windows", "find_recordings"]
+__all__ = ["RecordingSource", "find_recordings"]
 
 _PLACES = ("subject", "condition", "name")
 _OWN = {"eeg", "emg", *_PLACES, "eeg_table", "emg_table", "event_table", "start_s", "stop_s"}
@@ -28,16 +28,18 @@ def find_recordings(folder, *, eeg="", emg="", events=(), record_s=0.0, **readin
         stand for part of a path's component. What they stood for in `eeg` is put into `emg`, the first ``*`` for the
         first and so on. Without `emg` both are in one file.
     events : sequence of str
-        Labels. Each event of one of them becomes a recording of its own, the label its condition (see `cut_at_events`).
+        Labels. Each event of one of them becomes a recording of its own, the label its condition.
     record_s : float
-        Cut recordings into parts of so many seconds (see `cut_into_windows`); 0 leaves them whole.
+        Cut recordings into parts of so many seconds; 0 leaves them whole. How recordings are cut, and notes of what is
+        left out: see `recording_parts.cut_recordings`.
     **reading
         Options of `RecordingSource` that all have in common.
 
     Returns
     -------
     list of RecordingSource
-        Names are the parts that placeholders stood for, joined by "-", or a BIDS file's entities.
+        Names are the parts that placeholders stood for, joined by "-", or a BIDS file's entities. FIF files that
+        another goes on in are no recordings of their own.
 
     Raises
     ------
@@ -66,11 +68,8 @@ def find_recordings(folder, *, eeg="", emg="", events=(), record_s=0.0, **readin
             f"looking for recordings in {folder}: it is no BIDS data set, and without a pattern which files are "
             'recordings cannot be told. Give `eeg = "{subject}/{name}/eeg.csv"` or the like.'
         )
-    if events:
-        found = [part for source in found for part in cut_at_events(source, events, record_s)]
-    if record_s:
-        found = [part for source in found for part in cut_into_windows(source, record_s)]
-    return _uniquely_named(folder, found)
+    uniquely_named(f"looking for recordings in {folder}", found)
+    return cut_recordings(found, events, record_s)[0] if events or record_s else found
 
 
 def _from_bids(each, reading):
@@ -89,12 +88,13 @@ def _from_bids(each, reading):
 
 def _by_pattern(folder, eeg, emg, reading):
     pattern, keys = _expression(eeg)
-    found, without = [], []
+    fitting, found, without = {}, [], []
     for path in sorted(folder.glob(re.sub(r"\{\w+\}", "*", eeg))):
         fit = pattern.fullmatch(path.relative_to(folder).as_posix())
-        if not fit or not path.is_file():
-            continue
-        parts = dict(zip(keys, fit.groups()))
+        if fit and path.is_file():
+            fitting[path] = dict(zip(keys, fit.groups()))
+    for path in without_later_parts(fitting):
+        parts = fitting[path]
         partner = folder / _filled(emg, parts) if emg else None
         if partner is not None and not partner.is_file():
             without.append(str(partner))
@@ -152,76 +152,3 @@ def _filled(pattern, parts):
         return parts[key]
 
     return re.sub(r"\{\w+\}|\*", value, pattern)
-
-
-def cut_at_events(source: RecordingSource, labels, record_s=0.0) -> list[RecordingSource]:
-    """Cut a recording at its events of some labels: a part for each, its condition the label.
-
-    A part lasts as long as its event; one without a duration lasts `record_s`, or else up to the next event of these
-    labels or the recording's end. Parts are cut off at the end of the recording.
-
-    Raises
-    ------
-    InputError
-        Where the recording has no such event.
-
-    Examples
-    --------
-    >>> cut_at_events(RecordingSource(eeg="s01.edf", name="s01"), ("rest", "grip"))           # doctest: +SKIP
-    """
-    recording = read_recording(source)
-    chosen = [event for event in recording.events if event.label in labels]
-    if not chosen:
-        there = sorted({event.label for event in recording.events})
-        raise InputError(
-            f"cutting {source.eeg} at events: none of {quoted(', '.join(labels))} is among its labels "
-            f"{quoted(', '.join(there))}. Correct `events` in [records]."
-        )
-    parts = []
-    for number, event in enumerate(chosen):
-        following = chosen[number + 1].onset_s if number + 1 < len(chosen) else recording.seconds
-        length = event.duration_s or record_s or following - event.onset_s
-        stop = min(event.onset_s + length, recording.seconds)
-        if stop - event.onset_s < 2 / recording.rate_hz:
-            continue
-        name = f"{source.name}-{event.label}-{number + 1:03d}"
-        start = source.start_s + event.onset_s
-        parts.append(replace(source, name=name, condition=event.label, start_s=start, stop_s=source.start_s + stop))
-    return parts
-
-
-def cut_into_windows(source: RecordingSource, record_s) -> list[RecordingSource]:
-    """Cut a recording into parts of `record_s` seconds, one after the other. What is left at the end is not used.
-
-    Raises
-    ------
-    InputError
-        Where the recording is shorter than one part.
-
-    Examples
-    --------
-    >>> cut_into_windows(RecordingSource(eeg="s01.edf", name="s01"), 60.0)                     # doctest: +SKIP
-    """
-    seconds = (source.stop_s - source.start_s) if source.stop_s else read_recording(source).seconds
-    count = int((seconds + 1e-6) / record_s) if record_s > 0 else 0
-    if not count:
-        raise InputError(
-            f"cutting {source.eeg} into records of {record_s:g} s: it has {seconds:.3f} s. Give a shorter `record_s`."
-        )
-    edges = [source.start_s + number * record_s for number in range(count + 1)]
-    return [
-        replace(source, start_s=a, stop_s=b, name=source.name if count == 1 else f"{source.name}-{number + 1:03d}")
-        for number, (a, b) in enumerate(pairwise(edges))
-    ]
-
-
-def _uniquely_named(folder, found):
-    seen = {}
-    for source in found:
-        if source.name in seen:
-            raise InputError(
-                f"looking for recordings in {folder}: {seen[source.name]} and {source.eeg} would both be called "
-                f"{source.name!r}, and results are found by name. Put {{subject}} and {{name}} into the pattern."
-            )
-        seen[source.name] = source.eeg
-    return found

@@ -12,6 +12,7 @@ SECONDS_PER = {"s": 1.0, "ms": 1e-3, "us": 1e-6, "ns": 1e-9}
 """Seconds per unit of a column of plain numbers."""
 
 _DAY_S = 86400.0
+_STEP_BACK_S = 60.0
 _CLOCK = re.compile(r"(\d{1,2}):(\d{2}):(\d{2}(?:[.,]\d+)?)")
 _TIME_TITLE = re.compile(
     r"^(unix[ _]?)?(time|times|timestamp|timestamps|time[ _]stamp|lsl[ _]?time\w*|datetime|date[ _]?time|clock|t|sec|"
@@ -114,8 +115,10 @@ def _date_time(text):
 
 
 def _past_midnight(stamps):
-    days = np.concatenate([[0], np.cumsum(np.diff(stamps) < -_DAY_S / 2)])
-    return stamps + _DAY_S * days
+    steps = np.diff(stamps)
+    # A stamp that steps back a little over midnight undoes the new day; a pause of half a day does not.
+    days = (steps < -_DAY_S / 2).astype(int) - (steps > _DAY_S - _STEP_BACK_S)
+    return stamps + _DAY_S * np.concatenate([[0], np.cumsum(days)])
 
 
 def _numbers(stamps, unit):

@@ -42,7 +42,7 @@ EMG_VARIABLES = {
     ),
     "skill_interval": Variable(
         dims=(*CELL[:3], "bound"), long_name="95 % confidence interval of skill",
-        comment="bootstrap over units, widened for few of them; that training sets of folds overlap it cannot see",
+        comment="bootstrap-t over units, NaN below 5 of them; that training sets of folds overlap it cannot see",
     ),
     "skill_wins": Variable(
         dims=CELL[:3], long_name="units in which the error is smaller than the mean matrix's", dtype="int64",

@@ -227,7 +227,7 @@ def test_recordings_that_are_cut_are_read_for_it_only_once(tmp_path, monkeypatch
     write_tables(tmp_path / "data/s1", "t1", noise(1, 5), noise(2, 2))
     study, config, tasks = begun(tmp_path, OWN.replace("rate_hz", "record_s = 2.5\nrate_hz"))
     assert [name for name, *_ in study_records(study, config).table] == ["s1-t1-001", "s1-t1-002"]
-    monkeypatch.setattr("motorsweep.sim.recording_sources.read_recording", lambda *_: pytest.fail("read again"))
+    monkeypatch.setattr("motorsweep.sim.recording_parts.read_recording", lambda *_: pytest.fail("read again"))
     assert [source.start_s for source in study_records(study, config).sources] == [0.0, 2.5]
     monkeypatch.undo()
     assert connect_shard(tasks[0]).done == 2

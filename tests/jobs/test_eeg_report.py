@@ -211,7 +211,7 @@ def test_a_network_that_beats_the_mean_matrix_is_told_with_its_figures(full):
     assert answer(read_eeg_evidence(study)) == (
         "On subjects that it has never seen, the network (Adam) beats the mean matrix: it makes "
         f"{100 * skill:.1f} % less squared error than the mean matrix (skill {skill_text(skill)}, 95 % interval "
-        f"{skill_text(low)} to {skill_text(high)}; the smaller error in 6 of 6 subjects)."
+        f"{skill_text(low)} to {skill_text(high)}; the smaller error in 6 of 6 subjects, sign test p = 0.016)."
     )
     assert answer(read_eeg_evidence(study)) in page.text
     assert skill == pytest.approx(0.96, abs=1e-3), "an error of a fifth is a squared error of 4 %"
@@ -230,7 +230,8 @@ def test_a_network_that_is_worse_is_told(tmp_path):
 def test_a_network_that_cannot_be_told_from_the_mean_matrix_does_not_beat_it(tmp_path):
     evidence = evidence_of(tmp_path, network=wins_here_and_loses_there, ridge=knows)
     assert re.match(
-        r"On subjects .*, the network \(Adam\) does not beat the mean matrix beyond chance: .* in 3 of 6 subjects\)\.",
+        r"On subjects .*, the network \(Adam\) does not beat the mean matrix beyond chance: .* in 3 of 6 subjects, "
+        r"sign test p = 0\.66\)\.",
         answer(evidence),
     )
     told = " ".join(summary(evidence))
@@ -278,6 +279,60 @@ def test_planted_records_without_a_closed_form_are_not_called_measured(tmp_path)
     assert method_words(rectified)[-1].startswith("These records are planted, but the truth is known of raw EMG alone")
 
 
+def test_a_subject_of_whom_no_record_can_be_used_is_not_counted(tmp_path):
+    """Six subjects are listed; of the other ones all records failed."""
+    splits = TOML.replace('["80-20", "leave-one-subject-out"]', '["leave-one-subject-out", "k-fold"]')
+    one = evidence_of(tmp_path / "one", text=splits, failed=range(6, 36))
+    assert one.results.sizes["subject"] == 6 and set(one.results["skill_unit"].values) == {"fold"}
+    row = one.row("k-fold", "network", "adam")
+    assert (row.units, row.wins, row.verdict) == (5, 5, "beats"), "five folds of one subject, not one subject"
+    assert answer(one).startswith("All records that can be used are of one subject, so whether the network beats")
+    told = " ".join(summary(one))
+    assert "On further records of the same subject (k-fold by record), it beats the mean matrix" in told
+    assert "1 subject can carry no statement about people" in told
+    few = evidence_of(tmp_path / "few", text=splits, failed=range(18, 36))
+    assert set(few.results["skill_unit"].values) == {"subject"}
+    assert "3 subjects can carry no statement about people: a sign test needs at least 5" in " ".join(summary(few))
+    assert data_words(few)[0] == (
+        "18 records of 3 subjects (9 of activity, 9 of rest); 18 more failed and are in no part of any split, among "
+        "them all those of 3 subjects: s03, s04, s05."
+    )
+
+
+def test_too_few_folds_are_called_folds(tmp_path):
+    told = " ".join(summary(evidence_of(tmp_path, subjects=1)))
+    assert re.search(r"\(not the paper's\): skill \+\d\.\d{3}, of too few folds to judge\.", told)
+    assert "too few subjects" not in told
+
+
+def shrunken(truth, mean, generator):
+    """The mean matrix, and a thousandth of the way to the truth."""
+    return mean + 0.001 * (truth - mean)
+
+
+def test_a_gain_of_next_to_nothing_is_not_called_chance(tmp_path):
+    evidence = evidence_of(tmp_path, network=shrunken)
+    row = evidence.row(BY_SUBJECT, "network", "adam")
+    assert 0 < row.interval[0] < row.skill < 0.01 and row.wins == 6 and row.verdict == "unclear"
+    assert "the network (Adam) differs from the mean matrix by less than a hundredth of its squared error:" in answer(
+        evidence
+    )
+
+
+def test_what_cannot_be_told_is_not_called_small(tmp_path):
+    evidence = evidence_of(tmp_path, network=wins_here_and_loses_there)
+    row = evidence.row("80-20", "network", "adam")
+    assert abs(row.skill) < 0.01 and row.interval[0] < -0.1 and row.interval[1] > 0.1
+    assert "it does not beat the mean matrix beyond chance: it makes 1.0 % more" in summary(evidence)[1]
+
+
+def test_controls_of_too_few_subjects_are_not_called_harmless(tmp_path):
+    told = next(
+        text for text in summary(evidence_of(tmp_path, subjects=3, control=knows)) if text.startswith("Trained on EEG")
+    )
+    assert told.endswith("skill of the network +0.960 and of ridge +0.960; of too few subjects to judge.")
+
+
 def test_why_no_network_could_be_trained_is_told(tmp_path):
     evidence = evidence_of(tmp_path, fail=("network", "network_shuffled"))
     assert answer(evidence).endswith("that it has never seen: no training succeeded.")
@@ -299,7 +354,8 @@ def test_without_networks_the_report_says_why_and_how_the_best_predictor_did(tmp
     ]
     assert re.match(
         r"Without a network \(leave one subject out\), (ridge|PLS|stacked ridge \(ours\)) beats the mean matrix "
-        rf"\(skill {re.escape(skill_text(best.skill))}, 95 % interval .*; the smaller error in 6 of 6 subjects\)\.$",
+        rf"\(skill {re.escape(skill_text(best.skill))}, 95 % interval .*; the smaller error in 6 of 6 subjects, "
+        r"sign test p = 0\.016\)\.$",
         told[2],
     )
     assert not [text for text in told[3:] if "network" in text], "nothing is said of what was not trained"
@@ -435,7 +491,7 @@ def test_what_the_records_are_like_is_told(full):
         {"Number": "2", "Note": "E2 is flat", "Records": "s00-r00, s00-r02"},
     ]
     assert (
-        "35 records of 6 subjects (18 of activity, 17 of rest); 1 more failed and are in no part of any split."
+        "35 records of 6 subjects (18 of activity, 17 of rest); 1 more failed and is in no part of any split."
         in page.text
     )
     assert "The network has 1,234 parameters" in page.text

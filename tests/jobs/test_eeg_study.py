@@ -183,6 +183,65 @@ def test_a_subject_who_comes_later_is_added_by_the_same_command(command, tmp_pat
     assert np.isfinite(tested).all()
 
 
+def own_study(folder, flat=(), other_names=(), trials=6):
+    """Trials of one subject; the muscle FDI is flat in some, and an electrode has another name in others."""
+    for trial in range(trials):
+        eeg, emg = noise(trial, 5), noise(50 + trial, 2)
+        emg[0] *= trial not in flat
+        names = ("C3", "Cz", "C4", "Pz", "O1") if trial in other_names else None
+        write_tables(folder / "data" / "s1", f"t{trial}", eeg, emg, eeg_names=names)
+    text = OWN + '[validation]\nsplits = ["80-20", "k-fold"]\n[executor]\nkind = "serial"\n'
+    (folder / "study.toml").write_text(text)
+    return text
+
+
+def test_the_advice_to_drop_a_channel_says_what_it_takes(command, tmp_path):
+    text = own_study(tmp_path, flat=(2,))
+    told = command("simulate", "study.toml", folder=tmp_path, code=1).stdout
+    advice = '[records] drop_channels = ["FDI"]'
+    assert "(FDI in 1 of 6 records)" in told and "under another name" in told and advice in told
+    dropped = text.replace("[cleaning]", 'drop_channels = ["FDI"]\n[cleaning]')
+    (tmp_path / "study.toml").write_text(dropped)
+    refused = command("simulate", "study.toml", folder=tmp_path, code=1).stderr
+    assert "Give the study another name or folder" in refused, "as the advice says"
+
+
+def test_a_channel_that_is_faulty_in_all_records_is_dropped_under_the_same_name(command, tmp_path):
+    own_study(tmp_path, flat=range(6))
+    told = command("simulate", "study.toml", folder=tmp_path, code=1).stdout
+    assert "(FDI in 6 of 6 records); without them: [records] drop_channels" in told and "another name" not in told
+
+
+def test_a_plan_is_printed_where_too_few_records_are_left(command, tmp_path):
+    own_study(tmp_path, other_names=(2, 3, 4, 5))
+    assert "2 records done" in command("simulate", "study.toml", folder=tmp_path, code=1).stdout
+    lines = command("plan", "study.toml", folder=tmp_path).stdout.splitlines()
+    assert (
+        lines[1].startswith("records   6 of 1 subject in ")
+        and "simulate  6 records: 2 done, 0 pending, 4 failed" in lines
+    )
+    assert "train     impossible: the records allow none of the splits in [validation]" in lines
+    not_made = [line for line in lines if line.startswith("          not made: split")]
+    assert [line.split("'")[1] for line in not_made] == ["80-20", "k-fold"]
+    assert all("2 of 6 records can be used" in line for line in not_made)
+    assert lines[-1].startswith(
+        "next      give more records that can be used, or other [validation] splits; `motorsweep "
+    )
+    plan = json.loads(command("plan", "study.toml", "--json", folder=tmp_path).stdout)
+    assert plan["stages"][2]["pending"] == 0 and len(plan["not_made"]) == 2
+
+
+def test_what_is_left_of_recordings_that_are_cut_is_told_everywhere(command, tmp_path):
+    text = own_study(tmp_path, trials=3)
+    (tmp_path / "study.toml").write_text(text.replace("rate_hz = 250.0", "rate_hz = 250.0\nrecord_s = 2.5", 1))
+    note = "as they are shorter than `record_s`: 3, the first: 1.000 s of s1-t0"
+    assert note in command("plan", "study.toml", folder=tmp_path).stdout
+    told = command("run", "study.toml", folder=tmp_path)
+    assert told.stdout.startswith("simulate  6 records done in") and note in told.stderr
+    page = (tmp_path / "studies/a/report/index.html").read_text(encoding="utf-8")
+    assert "Parts whose last seconds are in no record" in page and "1.000 s of s1-t0." in page
+
+
 @pytest.mark.slow
 def test_two_dask_workers_give_the_same_bits(simulated, command, tmp_path):
     (tmp_path / "study.toml").write_text(TINY_EEG)

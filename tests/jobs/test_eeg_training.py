@@ -108,7 +108,10 @@ def test_the_table_holds_the_skill_of_every_model_by_split(done):
     skill = results["skill"].sel(model="ridge", optimizer="none", split=BY_SUBJECT).item()
     assert f"{skill:+.3f}".replace("-", "−") in ridge and ridge.endswith("too few")
     assert collected.table[1].startswith("Planted truth")
-    assert collected.table[-1] == "better: subjects in which the error is the smaller one"
+    assert list(collected.table[-2:]) == [
+        "better: subjects in which the error is the smaller one",
+        "beats: 95 % interval above 0, and sign test of “better” with p <= 0.05",
+    ]
 
 
 def test_a_second_call_has_nothing_to_do(done):

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from motorsweep.errors import InputError
 from motorsweep.learn import matrix_comparison, matrix_scores
-from motorsweep.learn.matrix_comparison import beats_mean, unit_skills
+from motorsweep.learn.matrix_comparison import beats_mean, mean_interval, sign_test, unit_skills, verdict_of
 from motorsweep.learn.matrix_scores import by_entry, pooled, skill, skill_by_entry, why_undefined
 from scipy import stats
 from sklearn import metrics
@@ -179,16 +179,64 @@ def test_sign_test_is_scipys():
     assert (found.wins, found.p) == (8, pytest.approx(wanted))
 
 
-def test_the_interval_covers_about_as_often_as_it_says():
-    """Skills of 8 subjects drawn about 0.1: 400 studies."""
-    generator = np.random.default_rng(0)
-    from motorsweep.learn.matrix_comparison import _interval
+def verdicts(skills):
+    interval = mean_interval(skills, resamples=2000)
+    return verdict_of(skills.shape[1], skills.mean(axis=1), interval, *sign_test(skills))
 
-    covered = 0
-    for _ in range(400):
-        low, high = _interval(0.1 + 0.2 * generator.standard_normal(8), 0.95, 1)
-        covered += low <= 0.1 <= high
-    assert 0.91 < covered / 400 < 0.98
+
+def test_neither_the_interval_nor_the_sign_test_is_proof_alone():
+    found = beats_mean(*study([0.2, 0.1, 0.3, 0.25, 0.15, -0.0005]))
+    assert found.interval[0] > 0.02 and (found.wins, found.p) == (5, pytest.approx(7 / 64)), "five wins of six"
+    assert found.verdict == "unclear" and "no proof that it beats" in found.words
+    assert verdicts(-found.skill[None]) == "unclear", "the same the other way round"
+    ruined = beats_mean(*study([0.2] * 3 + [0.25] * 3 + [0.3] * 3 + [-0.5]))
+    assert ruined.p < 0.02 and ruined.mean_skill > 0.2 and ruined.interval[0] < 0 and ruined.verdict == "unclear"
+
+
+# Of 4000 studies each; behind the line, in per cent, what percentiles of the bootstrapped mean said.
+NOTHING_KNOWN = {
+    "mean 0, even": (lambda generator, shape: generator.normal(0, 0.2, shape), (0.035, 0.025, 0.02)),
+    "mean 0, skewed": (lambda generator, shape: 1 - generator.exponential(1, shape), (0.08, 0.065, 0.04)),  # 13, 11, 8
+    "median 0, skewed": (
+        lambda generator, shape: 1 - generator.exponential(1 / np.log(2), shape), (0.035, 0.025, 0.015),
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", NOTHING_KNOWN)
+def test_a_model_that_knows_nothing_seldom_beats_the_mean_matrix(name):
+    draw, most = NOTHING_KNOWN[name]
+    shares = [(verdicts(draw(np.random.default_rng(units), (4000, units))) == "beats").mean() for units in (5, 6, 10)]
+    assert all(share <= limit for share, limit in zip(shares, most)), shares
+
+
+def test_a_model_that_knows_something_beats_it():
+    draws = {units: np.random.default_rng(units).normal(0.4, 0.2, (2000, units)) for units in (5, 6, 10)}
+    shares = [(verdicts(draw) == "beats").mean() for draw in draws.values()]
+    assert all(share > least for share, least in zip(shares, (0.7, 0.79, 0.95))), shares
+    assert not (verdicts(-draws[10]) == "beats").any() and (verdicts(-draws[10]) == "loses").mean() > 0.95
+
+
+@pytest.mark.parametrize("skewed", [False, True])
+def test_the_interval_covers_about_as_often_as_it_says(skewed):
+    """Skills of 8 subjects drawn about 0.1: 2000 studies; Student's interval would cover 90 % of the skewed ones."""
+    drawn = np.random.default_rng(0)
+    skills = 1.1 - drawn.exponential(1, (2000, 8)) if skewed else drawn.normal(0.1, 0.2, (2000, 8))
+    low, high = mean_interval(skills, resamples=2000).T
+    assert 0.92 < ((low <= 0.1) & (high >= 0.1)).mean() < 0.97
+
+
+def test_the_interval_follows_the_skills_scale_and_skew():
+    skills = np.array([0.1, 0.5, 0.6, 0.6, 0.7, 0.7])
+    low, high = mean_interval(skills)
+    np.testing.assert_allclose(mean_interval(-1 + 0.5 * skills), [-1 + 0.5 * low, -1 + 0.5 * high], rtol=1e-9)
+    np.testing.assert_allclose(mean_interval(-skills), [-high, -low], atol=0.03)
+    assert skills.mean() - low > 2 * (high - skills.mean()), "one bad subject may stand for more of them"
+    np.testing.assert_allclose(mean_interval(np.full(6, 0.3)), 0.3)
+    assert mean_interval(np.array([0.8, 0.9, 0.99, 0.7, 0.2]))[1] <= 1
+    ties, (low, high) = np.array([0.5, 0.5, 0.5, 0.5, 0.1]), mean_interval(np.array([0.5, 0.5, 0.5, 0.5, 0.1]))
+    assert ties.mean() - 5 * ties.std() < low < 0.1 and high < 0.6
+    assert np.isnan(mean_interval(np.array([0.5, 0.6, 0.7, 0.8]))).all(), "four values do not tell their spread"
 
 
 def test_bad_comparisons():

@@ -1,4 +1,4 @@
-"""Recordings found by patterns and in BIDS data sets, and cut into parts."""
+"""Recordings found by patterns and in BIDS data sets."""
 
 import itertools
 
@@ -7,8 +7,8 @@ import pytest
 from motorsweep.errors import ConfigError, InputError, MotorsweepError
 from motorsweep.sim.bids import bids_files, channel_table, event_table, is_bids
 from motorsweep.sim.recording import Event
-from motorsweep.sim.recording_files import RecordingSource, read_recording
-from motorsweep.sim.recording_sources import cut_at_events, cut_into_windows, find_recordings
+from motorsweep.sim.recording_files import read_recording
+from motorsweep.sim.recording_sources import find_recordings
 
 RATE = 100
 
@@ -197,39 +197,3 @@ def test_two_recordings_of_one_name(folder):
 def test_there_is_no_folder(tmp_path):
     with pytest.raises(InputError, match="it is not there"):
         find_recordings(tmp_path / "no", eeg="*.csv")
-
-
-# ---- parts
-
-
-def test_one_file_in_windows(tmp_path):
-    path = _table(tmp_path / "long.csv")
-    found = find_recordings(path, record_s=5.0)
-    assert [(s.name, s.start_s, s.stop_s) for s in found] == [("long-001", 0.0, 5.0), ("long-002", 5.0, 10.0)]
-    parts = np.hstack([read_recording(s).eeg for s in found])
-    np.testing.assert_allclose(parts, _values()[:2, :1000] * 1e-6, atol=1e-12)
-    # A window is the same whether it is read alone or cut out of the whole.
-    whole = read_recording(RecordingSource(eeg=str(path)), 80.0)
-    part = read_recording(found[1], 80.0)
-    np.testing.assert_allclose(part.eeg, whole.eeg[:, 400:800], atol=1e-15)
-
-
-def test_windows_longer_than_the_recording(tmp_path):
-    path = _table(tmp_path / "a.csv", seconds=2)
-    for seconds in (3.0, -1.0):
-        with pytest.raises(InputError, match=r"a\.csv into records of -?\d s: it has 2\.000 s"):
-            cut_into_windows(RecordingSource(eeg=str(path), name="a"), seconds)
-
-
-def test_events_of_a_part_are_counted_from_the_files_start(tmp_path):
-    events = tmp_path / "events.tsv"
-    events.write_text("onset\tduration\ttrial_type\n1.0\t1.0\tgrip\n5.0\t2.0\tgrip\n")
-    source = RecordingSource(eeg=str(_table(tmp_path / "a.csv")), event_table=str(events), name="a", start_s=3.0)
-    (part,) = cut_at_events(source, ("grip",))
-    assert (part.start_s, part.stop_s) == (pytest.approx(5.0), pytest.approx(7.0))
-
-
-def test_events_of_a_recording_without(tmp_path):
-    path = _table(tmp_path / "a.csv", seconds=2)
-    with pytest.raises(InputError, match=r"none of 'rest' is among its labels ''"):
-        cut_at_events(RecordingSource(eeg=str(path), name="a"), ["rest"])

@@ -98,6 +98,51 @@ def test_dates_and_times_of_day_are_compared_by_the_day(tmp_path):
     assert "one file has dates and the other times of day: compared by time of day" in recording.notes
 
 
+@pytest.mark.parametrize("eeg_start, emg_start", [(86399.8, 86400.1), (86400.1, 86399.8)])
+def test_midnight_between_both_beginnings(tmp_path, eeg_start, emg_start):
+    recording = read_recording(_pair(tmp_path, eeg_start=eeg_start, emg_start=emg_start), 500.0)
+    assert recording.seconds == pytest.approx(7.7, abs=0.02)
+    inner = slice(450, -450)
+    np.testing.assert_allclose(recording.emg[0, inner], recording.eeg[0, inner], atol=2e-8)
+    when = "a day later" if emg_start > eeg_start else "a day earlier"
+    told = f"midnight lies between both beginnings: EMG's times of day are taken {when}, where they overlap"
+    assert told in recording.notes
+
+
+def test_midnight_between_a_date_and_a_time_of_day(tmp_path):
+    source = _pair(tmp_path, eeg_start=86399.8, emg_start=86400.1)
+    times = 0.1 + np.arange(800) / 100
+    values = 50 * np.sin(2 * np.pi * 7 * (86400 + times) + 0.3)[None]
+    _write(tmp_path / "emg.csv", times, values, ["FDI"], stamp=lambda t: f"2024-05-07T{_clock_text(t)}")
+    recording = read_recording(source, 100.0)
+    assert recording.seconds == pytest.approx(7.7, abs=0.02)
+    np.testing.assert_allclose(recording.emg[0, 90:-90], recording.eeg[0, 90:-90], atol=2e-8)
+
+
+def test_no_midnight_is_looked_for_where_files_have_dates_or_do_not_overlap_either_way(tmp_path):
+    def dated(t):
+        return f"2024-05-06T{_clock_text(t)}"
+
+    for options in (
+        {"eeg_start": 86390.0, "emg_start": 10.0, "stamp": dated},
+        {"eeg_start": 80000.0, "emg_start": 10.0},
+    ):
+        with pytest.raises(InputError, match="nothing was recorded at the same time"):
+            read_recording(_pair(tmp_path, **options), 100.0)
+
+
+def test_a_recording_of_a_whole_day_is_taken_as_it_stands(tmp_path):
+    """At 0.1 Hz: from 12:00 for 24 h and from 12:01 for 24 h; a day later they would have 1 minute in common."""
+    source = {}
+    for kind, start, names in (("eeg", 43200.0, ["C3", "C4"]), ("emg", 43260.0, ["FDI"])):
+        times = start + 10 * np.arange(8640)
+        values = np.random.default_rng(0).normal(size=(len(names), len(times)))
+        source[kind] = _write(tmp_path / f"{kind}.csv", times, values, names)
+    recording = read_recording(RecordingSource(**source), 0.1)
+    assert recording.seconds == pytest.approx(86340, abs=20)
+    assert "EMG would overlap the EEG on the day before or after, too" in " ".join(recording.notes)
+
+
 def test_lost_samples_are_nan_and_told(tmp_path):
     source = _pair(tmp_path)
     lines = (tmp_path / "eeg.csv").read_text().splitlines()

@@ -157,6 +157,25 @@ def test_a_stamp_that_is_none(text):
         parse_stamps(["19:21:14.5", text, "19:21:14.6"], "reading x, column 't'")
 
 
+def test_stamps_that_step_back_over_midnight_stay_in_one_day():
+    texts = ["23:59:59.990", "00:00:00.001", "23:59:59.999", "00:00:00.010", "00:00:00.020", "13:00:00"]
+    stamps, origin, _ = parse_stamps(texts, "a table")
+    expected = 86400 + np.array([-0.01, 0.001, -0.001, 0.01, 0.02, 46800])
+    np.testing.assert_allclose(stamps, expected, rtol=0, atol=1e-9)
+    assert origin == "day"
+
+
+def test_jumps_are_gaps_where_the_file_says_so():
+    """Six records that a slow signal steps across as between neighbours: only the file knows that samples are lost."""
+    stamps = np.arange(600) / 100 + 0.03 * (np.arange(600) // 100)
+    values = np.cumsum(np.random.default_rng(0).normal(size=(2, 600)), axis=1)
+    for kind in ("auto", "regular"):
+        clock = fit_clock(stamps, values, "a", kind=kind, gap_s=0.016)
+        np.testing.assert_array_equal(clock.places, np.round(stamps * 100).astype(int))
+        assert clock.rate_hz == pytest.approx(100)
+    np.testing.assert_array_equal(fit_clock(stamps, values, "a").places, np.arange(600))
+
+
 def test_titles_of_stamps():
     assert [is_time_title(t) for t in ("timestamp", "Time (s)", "time_ms", "T7", "TP9", "t", "LSL time")] == [
         True, True, True, False, False, True, True,
