@@ -18,6 +18,7 @@ from .recording_signals import Signals, channel_type, damaged, file_bytes, volts
 SUFFIXES = (".edf", ".bdf", ".vhdr", ".fif")
 
 _KINDS = {"eeg": "eeg", "emg": "emg"}
+_JOIN = "EDGE boundary"  # as mne.concatenate_raws marks it
 _NOT_EVENTS = ("EDF Annotations", "New Segment/")
 
 
@@ -155,8 +156,18 @@ def _signals(path, raw, names=None, volts=None, runs=None):
         origin="date" if moment else "own",
         events=_events(raw),
         bad={name: path.name for name in raw.info["bads"]},
+        notes=_joins(path, raw),
     )
     return _at_times(path, signals, runs, raw.n_times)
+
+
+def _joins(path, raw):
+    """A note on recordings that somebody put together: how far apart they were taken, no file tells."""
+    count = sum(each["description"] == _JOIN for each in raw.annotations)
+    if not count:
+        return ()
+    told = f"{count} joins of recordings that were put together" if count > 1 else "a join of two recordings"
+    return (f"{path.name}: {told} ({_JOIN}): filters and autoregressions run across, so read them apart if you can",)
 
 
 def _at_times(path, signals, runs, samples):
@@ -174,7 +185,7 @@ def _at_times(path, signals, runs, samples):
         told.append(f"{path.name}: what is annotated as {SKIPPED} was not recorded")
     stamps = np.concatenate([times[first:end] for first, end in runs])
     events = events_at(signals.events, times, rate, stamps[0])
-    return replace(signals, stamps_s=stamps, gap_s=1.5 / rate, events=events, notes=tuple(told))
+    return replace(signals, stamps_s=stamps, gap_s=1.5 / rate, events=events, notes=(*signals.notes, *told))
 
 
 def _type(name, kind):

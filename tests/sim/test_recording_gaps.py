@@ -324,3 +324,16 @@ def test_nothing_but_skips(tmp_path):
     source = _fif(tmp_path / "a_raw.fif", ((0.0, 19.995, "BAD_ACQ_SKIP"),), buffer_size_sec=8.0)
     with pytest.raises(InputError, match=r"found 1 samples, so nothing was recorded"):
         read_recording(source)
+
+
+def test_recordings_that_were_put_together_are_told(tmp_path):
+    mne = pytest.importorskip("mne")
+    info = mne.create_info(["C3", "C4", "FDI"], 200.0, ["eeg", "eeg", "emg"])
+    waves = 1e-5 * np.random.default_rng(0).normal(size=(3, 3, 2000))
+    whole = mne.concatenate_raws([mne.io.RawArray(each, info, verbose="error") for each in waves], verbose="error")
+    whole.save(tmp_path / "a_raw.fif", verbose="error")
+    (signals,) = read_signals(tmp_path / "a_raw.fif")
+    assert signals.values.shape == (3, 6000) and signals.stamps_s is None
+    (note,) = signals.notes
+    assert note.startswith("a_raw.fif: 2 joins of recordings that were put together (EDGE boundary)")
+    assert note in read_recording(RecordingSource(eeg=str(tmp_path / "a_raw.fif"))).notes
