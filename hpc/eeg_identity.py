@@ -212,17 +212,18 @@ def _cut(study, records, whole, contents):
 
     To be cut a recording must be read, so where its parts lie is kept in the cache: by content, and without paths.
     """
-    rules = [list(records.events), records.record_s]
+    rules = [list(records.events), records.record_s, NUMERICS_VERSION]
     keys = {each.name: content_id([_source_spec(each, contents) | {"name": each.name}, *rules]) for each in whole}
     kept, held = study.cache / "record-parts.json", {}
     with suppress(OSError, ValueError):
         held = json.loads(kept.read_text(encoding="utf-8"))
     known = {name: held[key] for name, key in keys.items() if key in held}
     before = len(known)
-    parts, notes = cut_recordings(whole, records.events, records.record_s, known)
-    if len(known) > before:
-        atomic_write_text(kept, json.dumps(held | {keys[name]: cut for name, cut in known.items()}, indent=1))
-    return parts, notes
+    try:
+        return cut_recordings(whole, records.events, records.record_s, known)
+    finally:  # also where it is stopped: reading took its time
+        if len(known) > before:
+            atomic_write_text(kept, json.dumps(held | {keys[name]: cut for name, cut in known.items()}, indent=1))
 
 
 def _named(source):

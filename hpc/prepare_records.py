@@ -3,6 +3,7 @@
 import os
 import shutil
 import tempfile
+from collections import Counter
 from pathlib import Path
 
 from ..errors import InputError
@@ -25,6 +26,7 @@ from .eeg_identity import (
 from .executors import GIB
 
 _LEAST_GB, _COPIES = 0.6, 16  # Python with scipy and MNE; copies of a record that cleaning and measures hold at once
+_READ_COPIES = 4  # of a whole recording of which a part is a record: what reading holds
 
 
 def prepare_features(study, config, records, same):
@@ -176,6 +178,8 @@ def memory_per_worker_gb(config, records):
     else:
         # A text holds a value in eight bytes or more, a binary file in two or more.
         named = {(each.eeg, each.emg): each for each in records.sources}
-        sizes = [sum(os.path.getsize(path) for path in files_of(each)) for each in named.values()]
-        values = max(sizes) / 2
+        parts = Counter((each.eeg, each.emg) for each in records.sources)
+        shares = {key: 1 / count if config.records.record_s else 1 for key, count in parts.items()}
+        sizes = {key: sum(os.path.getsize(path) for path in files_of(each)) for key, each in named.items()}
+        values = max(size / 2 * max(shares[key], _READ_COPIES / _COPIES) for key, size in sizes.items())
     return _LEAST_GB + _COPIES * 8 * values / GIB

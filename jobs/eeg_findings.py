@@ -83,7 +83,8 @@ def _verdict(row: SkillRow, who, where, unit):
 def _unclear(row):
     """Why a model neither beats the mean matrix nor loses: it may be sure that it differs, and by next to nothing."""
     low, high = row.interval
-    if abs(row.skill) < LEAST_SKILL and (low * high > 0 or max(abs(low), abs(high)) < LEAST_SKILL):
+    sure = low > 0 and row.p <= LARGEST_P
+    if abs(row.skill) < LEAST_SKILL and (sure or max(abs(low), abs(high)) < LEAST_SKILL):
         return "differs from the mean matrix by less than a hundredth of its squared error"
     return "does not beat the mean matrix beyond chance"
 

@@ -31,14 +31,23 @@ def with_clock(signals: Signals, source, role) -> tuple[Signals, Clock]:
     Raises
     ------
     InputError
-        Where there is neither a rate nor time stamps, or the stamps are of no use.
+        Where there is neither a rate nor time stamps, the stamps are of no use, or another rate is stated than that of
+        an interrupted recording.
     """
     stated = getattr(source, f"{role}_rate_hz")
     what = Path(signals.what).name
     rate = stated or signals.rate_hz
     notes = ()
     if stated and signals.rate_hz and abs(signals.rate_hz / stated - 1) > 1e-6:
-        notes = (f"{what}: {role.upper()} is taken at {stated:g} Hz as stated; the file says {signals.rate_hz:g} Hz",)
+        if signals.gap_s:
+            raise InputError(
+                f"reading {signals.what}: the recording was interrupted, and its samples and events have their times "
+                f"from the file, which has {signals.rate_hz:g} Hz; {stated:g} Hz would part them. Leave out "
+                f"`{role}_rate_hz`, or export each part as a file."
+            )
+        told = f"{what}: {role.upper()} is taken at {stated:g} Hz as stated; the file says {signals.rate_hz:g} Hz"
+        table = role == "eeg" and source.event_table
+        notes = (f"{told}; times in {Path(table).name} stay as they are" if table else told,)
     if signals.stamps_s is not None:
         clock = fit_clock(
             signals.stamps_s, signals.values, what, kind=source.clock, rate_hz=stated, gap_s=signals.gap_s

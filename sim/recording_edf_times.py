@@ -92,4 +92,7 @@ def _events(one, begin):
         moment, lasts = float(onset) - begin, float(duration or 0)
     except ValueError:
         return []
+    if not np.isfinite(moment):
+        return []
+    lasts = lasts if 0 <= lasts < np.inf else 0.0
     return [Event(onset_s=moment, duration_s=lasts, label=text.decode("utf-8", "replace")) for text in texts if text]

@@ -22,6 +22,8 @@ from .recording_tables import read_table
 __all__ = ["RecordingSource", "read_recording", "read_signals"]
 
 _TABLES = (".csv", ".tsv", ".txt")
+_NEXT = 1e-3  # of a sample: so near to the end of the last one, rates that were measured miss it
+_ONE_SAMPLE = 1.5
 
 
 def read_recording(source: RecordingSource, rate_hz: float = 0.0) -> Recording:
@@ -81,7 +83,7 @@ def read_recording(source: RecordingSource, rate_hz: float = 0.0) -> Recording:
         subject=source.subject,
         condition=source.condition,
         name=source.name or Path(source.eeg).stem,
-        events=_events(eeg, source, clocks[0].start_s - begin, count / rate),
+        events=_events(eeg, source, clocks[0], begin, count / rate),
         faults=tuple(faults),
         notes=tuple(dict.fromkeys([*notes, *_gap_notes(eeg_v, emg_v)])),
     )
@@ -123,7 +125,8 @@ def _told_apart(emg, eeg):
 
 def _part(source, clocks, rate):
     """Time of the first sample of the result, and the number of its samples."""
-    begin, end = max(clock.start_s for clock in clocks), min(clock.stop_s for clock in clocks)
+    # A sample stands for the step that it begins, so that 60 s of two rates are 60 s, whichever is the slower one.
+    begin, end = max(clock.start_s for clock in clocks), min(clock.stop_s + 1 / clock.rate_hz for clock in clocks)
     if end - begin < SHORTEST_S:
         spans = " and ".join(f"{clock.start_s:.6f} to {clock.stop_s:.6f} s" for clock in clocks)
         raise InputError(
@@ -131,7 +134,7 @@ def _part(source, clocks, rate):
             f"{end - begin:.3f} s; nothing was recorded at the same time. Check that the files belong together and "
             'their clocks agree; if both began at once, say `align = "start"`.'
         )
-    whole = int(np.floor((end - begin) * rate + 1e-6)) + 1
+    whole = int(np.floor((end - begin) * rate + _NEXT))
     first = round(source.start_s * rate)
     last = min(round(source.stop_s * rate), whole) if source.stop_s else whole
     if first < 0 or last - first < 2 or (source.stop_s and round(source.stop_s * rate) > whole + 1):
@@ -145,7 +148,7 @@ def _part(source, clocks, rate):
 def _within(clock, begin, seconds, what):
     """Slice of the samples as recorded within the part."""
     times = (begin - clock.start_s) * clock.rate_hz
-    first, last = np.searchsorted(clock.places, [times - 1e-6, times + seconds * clock.rate_hz + 1e-6])
+    first, last = np.searchsorted(clock.places, [times - 1e-6, times + seconds * clock.rate_hz - 1e-6])
     if last <= first and seconds * clock.rate_hz >= 2:
         raise InputError(
             f"reading {what}: the {seconds:.3f} s that are wanted lie in a gap of the recording, so there is not one "
@@ -181,8 +184,13 @@ def _gap_notes(eeg_v, emg_v):
     return notes
 
 
-def _events(eeg, source, shift, seconds):
-    """Events of the file and its table that begin within the part, counted from its first sample."""
+def _events(eeg, source, clock, begin, seconds):
+    """Events of the file and its table that begin within the part, counted from its first sample.
+
+    One that lasts a sample of the EEG is a moment: BrainVision's stimuli are of that length.
+    """
     events = event_table(source.event_table) if source.event_table else eeg.events
-    moved = [Event(onset_s=e.onset_s + shift, duration_s=e.duration_s, label=e.label) for e in events]
+    lasts = [e.duration_s if e.duration_s * clock.rate_hz > _ONE_SAMPLE else 0.0 for e in events]
+    shift = clock.start_s - begin
+    moved = [Event(onset_s=e.onset_s + shift, duration_s=s, label=e.label) for e, s in zip(events, lasts)]
     return tuple(e for e in moved if -1e-9 <= e.onset_s < seconds)

@@ -4,6 +4,8 @@ from collections import defaultdict
 from dataclasses import replace
 from itertools import groupby, pairwise
 
+import numpy as np
+
 from ..errors import InputError
 from .quotation import quoted
 from .recording_files import read_recording
@@ -15,6 +17,7 @@ _TOLD = {
     "doubled": "events left out, since another of these events begins with them",
     "short": "events left out, since too little is left of them",
     "ended": "parts that end before their event does, where the next of these begins or the recording ends",
+    "gap": "parts left out, since nothing was recorded in them",
     "rest": "parts whose last seconds are in no record, as they are shorter than `record_s`",
 }
 _KEPT = ("name", "condition", "start_s", "stop_s")
@@ -116,7 +119,22 @@ def _cut(source, labels, record_s):
             "`record_s`."
         )
         return _plain([replace(source, stop_s=source.start_s + record_s)], [("failing", why)])
-    return _plain(*_windows(parts, record_s, told)) if record_s else _plain(parts, told)
+    if record_s:
+        parts, told = _windows(parts, record_s, told)
+    return _plain(*_recorded(source, recording, parts, told))
+
+
+def _recorded(source, recording, parts, told):
+    """Parts but for those in which EEG or EMG has not one sample, and what there is to tell."""
+    gone = np.isnan(recording.eeg).all(axis=0) | np.isnan(recording.emg).all(axis=0)
+    kept = []
+    for part in parts:
+        first, last = (round((moment - source.start_s) * recording.rate_hz) for moment in (part.start_s, part.stop_s))
+        if gone[first:last].all():
+            told.append(("gap", f"{part.start_s:g} to {part.stop_s:g} s of {source.name}"))
+        else:
+            kept.append(part)
+    return kept, told
 
 
 def _windows(parts, record_s, told):

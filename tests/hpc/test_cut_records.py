@@ -1,6 +1,7 @@
 """Studies whose recordings are cut into records: data that move, come, or cannot be cut."""
 
 import shutil
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -9,8 +10,10 @@ from motorsweep.errors import InputError
 from motorsweep.hpc.connect_records import connect_shard
 from motorsweep.hpc.eeg_identity import check_same_features, rows_before, study_records
 from motorsweep.hpc.prepare_records import memory_per_worker_gb
+from motorsweep.jobs.config import load_study_config
 from motorsweep.zarr_store.features import open_features
 from motorsweep.zarr_store.ids import content_id
+from motorsweep.zarr_store.study import Study
 
 from .records_study import OWN, begun, noise, write_tables
 
@@ -22,6 +25,12 @@ def write_trials(folder, *names, samples=1500):
     for name in names:
         seed = int(name[1:])
         write_tables(folder / "data/s1", name, noise(seed, 5, samples), noise(100 + seed, 2, samples))
+
+
+def begun_without_store(folder, text=CUT):
+    (folder / "study.toml").write_text(text)
+    config = replace(load_study_config(folder / "study.toml"), folder=str(folder / "a study"))
+    return Study(config.folder), config
 
 
 def finished(folder):
@@ -113,3 +122,33 @@ def test_every_file_of_a_recording_counts_for_its_id_and_its_memory(tmp_path):
     assert memory_per_worker_gb(config, records) == pytest.approx(0.6 + 16 * 8 * size / 2 / 2**30)
     (data / "other.eeg").write_bytes((values + 1).tobytes())
     assert content_id(study_records(study, config).spec) != content_id(records.spec)
+
+
+def test_a_cutting_that_is_stopped_goes_on(tmp_path, monkeypatch):
+    from motorsweep.sim import recording_parts
+
+    write_trials(tmp_path, "t1", "t2", "t3")
+    study, config, real, read = *begun_without_store(tmp_path), recording_parts.read_recording, []
+
+    def stopped(source):
+        if len(read) == 2:
+            raise KeyboardInterrupt
+        read.append(source.name)
+        return real(source)
+
+    monkeypatch.setattr(recording_parts, "read_recording", stopped)
+    with pytest.raises(KeyboardInterrupt):
+        study_records(study, config)
+    assert read == ["s1-t1", "s1-t2"]
+    read.clear()
+    monkeypatch.setattr(recording_parts, "read_recording", lambda source: read.append(source.name) or real(source))
+    assert len(study_records(study, config).table) == 9 and read == ["s1-t3"]
+
+
+def test_a_worker_needs_no_memory_for_cleaning_all_of_a_recording_of_which_it_does_a_part(tmp_path):
+    write_trials(tmp_path, *(f"t{number}" for number in range(3)), samples=60000)
+    needed = {}
+    for record_s in (2.0, 120.0, 240.0):
+        study, config = begun_without_store(tmp_path, CUT.replace("record_s = 2.0", f"record_s = {record_s}"))
+        needed[record_s] = memory_per_worker_gb(config, study_records(study, config)) - 0.6
+    assert needed[2.0] == pytest.approx(needed[240.0] / 4) and needed[120.0] == pytest.approx(needed[240.0] / 2)

@@ -63,7 +63,7 @@ def test_a_part_of_a_recording(tmp_path):
     np.testing.assert_allclose(part.eeg, whole.eeg[:, 500:1000], atol=1e-12)
     np.testing.assert_allclose(part.emg, whole.emg[:, 500:1000], atol=1e-12)
     for start, stop in ((5.0, 9.0), (7.0, 0.0), (3.0, 3.0), (-1.0, 2.0)):
-        with pytest.raises(InputError, match=r"eeg\.csv: the part from .* is not in the 6\.498 s"):
+        with pytest.raises(InputError, match=r"eeg\.csv: the part from .* is not in the 6\.500 s"):
             read_recording(_pair(tmp_path, start_s=start, stop_s=stop), 250.0)
 
 

@@ -6,7 +6,9 @@ from datetime import datetime, timedelta
 import numpy as np
 import pytest
 from motorsweep.errors import InputError
+from motorsweep.sim import recording_edf_times
 from motorsweep.sim.recording_files import RecordingSource, read_recording, read_signals
+from motorsweep.sim.recording_parts import cut_recordings
 
 RATES = {"C3": 200, "Cz": 200, "FDI": 400}
 
@@ -196,7 +198,7 @@ def test_segments_of_brainvision_lie_at_their_dates(tmp_path):
     _tells_time(recording, times, (times > 7.999) & (times < 12.299) | (times > 22.299) & (times < 142.299))
     found = [(event.onset_s, event.duration_s, event.label[-1]) for event in recording.events]
     # The third goes on over the pause from 22.3 to 142.3 s: 1 s before it, 1 s after.
-    expected = [(2.0, 1.0, "1"), (12.3, 0.002, "2"), (21.3, 122.0, "3"), (146.3, 0.1, "4")]
+    expected = [(2.0, 1.0, "1"), (12.3, 0.0, "2"), (21.3, 122.0, "3"), (146.3, 0.1, "4")]
     assert [(pytest.approx(a, abs=1e-6), pytest.approx(b, abs=1e-6), c) for a, b, c in expected] == found
     text = " ".join(recording.notes)
     assert "segments at the dates of its New Segment markers" in text
@@ -337,3 +339,42 @@ def test_recordings_that_were_put_together_are_told(tmp_path):
     (note,) = signals.notes
     assert note.startswith("a_raw.fif: 2 joins of recordings that were put together (EDGE boundary)")
     assert note in read_recording(RecordingSource(eeg=str(tmp_path / "a_raw.fif"))).notes
+
+
+def test_windows_in_which_nothing_was_recorded_are_left_out(tmp_path):
+    source = _fif(tmp_path / "a_raw.fif", ((4.0, 9.5, "BAD_ACQ_SKIP"),), buffer_size_sec=8.0)
+    parts, notes = cut_recordings([source], (), 2.0)
+    assert [part.start_s for part in parts] == [0, 2, 12, 14, 16, 18]
+    assert notes == ("parts left out, since nothing was recorded in them: 4, the first: 4 to 6 s of s",)
+    assert not any(read_recording(part).faults for part in parts)
+    with pytest.raises(InputError, match=r"the 2\.000 s that are wanted lie in a gap"):
+        read_recording(replace(source, start_s=10.0, stop_s=12.0))
+
+
+def test_another_rate_than_that_of_an_interrupted_file_is_refused(tmp_path):
+    source = _fif(tmp_path / "a_raw.fif", ((5.0, 4.0, "BAD_ACQ_SKIP"),), buffer_size_sec=8.0)
+    assert read_recording(replace(source, eeg_rate_hz=200.0)).rate_hz == 200.0
+    with pytest.raises(InputError, match=r"was interrupted.*has 200 Hz; 190 Hz would part them. Leave out `eeg_rate"):
+        read_recording(replace(source, eeg_rate_hz=190.0))
+
+
+def test_stimuli_of_brainvision_are_moments_at_which_recordings_are_cut(tmp_path):
+    source = _vhdr(tmp_path / "a.vhdr", [(0.0, 12.0)], [(500, 1, 1), (3500, 1, 1)])
+    events = read_recording(source).events
+    assert {event.duration_s for event in events} == {0.0} and len(events) == 2
+    parts, notes = cut_recordings([source], (events[0].label,), 4.0)
+    assert [(part.start_s, part.stop_s) for part in parts] == [(1, 5), (7, 11)] and notes == ()
+
+
+@pytest.mark.parametrize(
+    ("one", "found"),
+    [
+        (b"+3\x151.5\x14grip\x14", [(2.0, 1.5, "grip")]),
+        (b"+3\x15-1\x14grip\x14", [(2.0, 0.0, "grip")]),
+        (b"+3\x15nan\x14grip\x14", [(2.0, 0.0, "grip")]),
+        (b"inf\x14grip\x14", []),
+    ],
+)
+def test_annotations_of_edf_that_are_no_times(one, found):
+    events = recording_edf_times._events(one, 1.0)
+    assert [(event.onset_s, event.duration_s, event.label) for event in events] == found

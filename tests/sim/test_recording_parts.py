@@ -53,6 +53,17 @@ def test_cues_without_duration_end_where_the_next_begins(tmp_path):
     np.testing.assert_allclose(part.eeg, _values()[:2, 300:800] * 1e-6, atol=1e-12)
 
 
+def test_an_event_of_one_sample_is_a_moment(tmp_path):
+    cues = [(1, 0.01, "rest"), (5, 0.01, "grip"), (9, 0.02, "other")]
+    source = _source(tmp_path, events=cues)
+    assert [event.duration_s for event in read_recording(source).events] == [0, 0, 0.02]
+    assert _told(cut_recordings([source], ("rest", "grip"), 3.0)[0]) == [
+        ("a-rest-001", "rest", 1, 4),
+        ("a-grip-002", "grip", 5, 8),
+    ]
+    assert [part.stop_s for part in cut_recordings([source], ("rest", "grip"))[0]] == [5, 12]
+
+
 def test_records_never_share_samples_where_record_s_is_longer_than_the_cues_are_apart(tmp_path):
     cues = [(0, "n/a", "rest"), (2, "n/a", "grip"), (4, "n/a", "rest"), (9, "n/a", "grip")]
     parts, notes = cut_recordings([_source(tmp_path, events=cues)], ("rest", "grip"), 2.5)
@@ -197,3 +208,21 @@ def test_parts_of_two_recordings_that_would_have_one_name(tmp_path):
     long, other = _source(tmp_path, "a", 4), _source(tmp_path / "b", "a-001", 2)
     with pytest.raises(InputError, match=r"a\.csv and .*a-001\.csv would both be called 'a-001'"):
         cut_recordings([long, other], (), 2.0)
+
+
+@pytest.mark.parametrize("emg_hz", [50, 100, 250])
+def test_the_last_window_is_whole_at_whatever_rate_it_is_read(tmp_path, emg_hz):
+    for kind, rate in (("eeg", RATE), ("emg", emg_hz)):
+        values = np.random.default_rng(1).normal(0, 20, (12 * rate, 2))
+        titles = ("C3", "C4") if kind == "eeg" else ("EMG1", "EMG2")
+        header = ",".join(["time_s", *(f"{title} [uV]" for title in titles)])
+        table = np.column_stack([np.arange(12 * rate) / rate, values])
+        np.savetxt(tmp_path / f"{kind}.csv", table, delimiter=",", header=header, comments="", fmt="%.6f")
+    source = RecordingSource(eeg=str(tmp_path / "eeg.csv"), emg=str(tmp_path / "emg.csv"), name="a")
+    parts, notes = cut_recordings([source], (), 4.0)
+    assert [part.start_s for part in parts] == [0, 4, 8] and notes == ()
+    for rate in (0.0, 80.0, 1000.0):
+        read = [read_recording(part, rate) for part in parts]
+        assert [recording.seconds for recording in read] == [4.0] * 3
+        assert all(np.isfinite(each).all() for recording in read for each in (recording.eeg, recording.emg))
+    assert len(cut_recordings([source], (), 12.0)[0]) == 1
