@@ -3,14 +3,12 @@
 A FIF file may go on in others, as MNE and MEG devices split what is long; a BrainVision header names data and marks.
 """
 
-import importlib.util
 import os
 import re
 import warnings
 from pathlib import Path
 
-from ..errors import MissingPackageError
-from .recording_guards import check_fif
+from .recording_guards import check_fif, require_mne
 
 NAMED = ("eeg", "emg", "eeg_table", "emg_table", "event_table")
 """Attributes of a `RecordingSource` that are files."""
@@ -99,11 +97,7 @@ def _split_of(path):
 
 
 def _fif_parts(path):
-    if importlib.util.find_spec("mne") is None:
-        raise MissingPackageError(
-            f"looking for the files that {path} goes on in: MNE, which reads FIF, is not installed; `make setup "
-            "EXTRAS=eeg` installs it (or `pip install 'motorsweep[eeg]'`)."
-        )
+    require_mne(f"looking for the files that {path} goes on in")
     import mne
 
     with warnings.catch_warnings():

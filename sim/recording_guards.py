@@ -4,12 +4,13 @@ Readers take counts and offsets at their word: a damaged one becomes gigabytes o
 the EDF specification (edfplus.info), BioSemi's BDF, and of FIF's tags (big-endian kind, type, size, next).
 """
 
+import importlib.util
 import math
 import struct
 from dataclasses import dataclass
 from itertools import accumulate
 
-from ..errors import InputError
+from ..errors import InputError, MissingPackageError
 from .quotation import quoted
 
 _MOST_CHANNELS = 4096
@@ -166,3 +167,17 @@ def check_fif(path, size):
                 return
             at = following if following > 0 else at + 16 + length
     raise InputError(f"reading {path}: the file ends without its last tag, so it is cut short. Copy it again.")
+
+
+def require_mne(doing):
+    """Refuse, in one sentence that begins with `doing`, to go on without MNE.
+
+    Raises
+    ------
+    MissingPackageError
+    """
+    if importlib.util.find_spec("mne") is None:
+        raise MissingPackageError(
+            f"{doing}: MNE, which reads EDF, BDF, BrainVision and FIF, is not installed; `make setup EXTRAS=eeg` "
+            "installs it (or `pip install 'motorsweep[eeg]'`), and CSV, .mat and HDF5 need nothing."
+        )

@@ -1,6 +1,5 @@
 """Recordings in EDF, BDF, BrainVision and FIF files, read with MNE."""
 
-import importlib.util
 import warnings
 from dataclasses import replace
 from pathlib import Path
@@ -11,7 +10,7 @@ from ..errors import InputError, MissingPackageError
 from .recording import Event
 from .recording_companions import companions
 from .recording_edf_times import ONSET_S, first_onset, record_times
-from .recording_guards import check_fif, edf_channels
+from .recording_guards import check_fif, edf_channels, require_mne
 from .recording_segments import SKIPPED, events_at, is_skip, recorded_runs, segment_times
 from .recording_signals import Signals, channel_type, damaged, file_bytes, volts_of
 
@@ -51,11 +50,7 @@ def read_with_mne(path) -> list[Signals]:
     """
     path = Path(path)
     size = file_bytes(path)
-    if importlib.util.find_spec("mne") is None:
-        raise MissingPackageError(
-            f"reading {path}: MNE, which reads {', '.join(SUFFIXES)}, is not installed; `make setup EXTRAS=eeg` "
-            "installs it (or `pip install 'motorsweep[eeg]'`), and CSV, .mat and HDF5 need nothing."
-        )
+    require_mne(f"reading {path}")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         try:

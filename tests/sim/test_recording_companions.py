@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from motorsweep.errors import MissingPackageError
-from motorsweep.sim import recording_companions
+from motorsweep.sim import recording_guards
 from motorsweep.sim.recording_companions import companions, files_of, without_later_parts
 from motorsweep.sim.recording_files import RecordingSource, read_recording
 from motorsweep.sim.recording_sources import find_recordings
@@ -71,7 +71,7 @@ def test_a_fif_that_is_damaged_or_whose_next_is_gone_has_itself_alone(tmp_path):
 
 
 def test_fif_without_mne_is_told_at_once(tmp_path, monkeypatch):
-    monkeypatch.setattr(recording_companions.importlib.util, "find_spec", lambda name: None)
+    monkeypatch.setattr(recording_guards.importlib.util, "find_spec", lambda name: None)
     with pytest.raises(MissingPackageError, match=r"the files that .*a\.fif goes on in: MNE.*make setup EXTRAS=eeg"):
         files_of(RecordingSource(eeg=str(tmp_path / "a.fif")))
 

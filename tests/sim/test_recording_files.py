@@ -168,7 +168,7 @@ def test_units_of_an_edf(tmp_path, signal_v, unit):
 
 
 def test_mne_is_an_extra(tmp_path, monkeypatch):
-    import motorsweep.sim.recording_mne as module
+    import motorsweep.sim.recording_guards as module
 
     monkeypatch.setattr(module.importlib.util, "find_spec", lambda name: None)
     (tmp_path / "a.edf").write_bytes(b"0")
