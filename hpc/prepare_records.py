@@ -15,7 +15,7 @@ from ..zarr_store.feature_growth import grow_features
 from ..zarr_store.features import FeatureAxes, create_features, open_features
 from ..zarr_store.ids import content_id
 from .channel_sets import study_channels
-from .connect_records import RecordSettings, RecordsTask
+from .connect_records import RecordSettings, RecordsTask, truth_is_known
 from .eeg_identity import (
     cleaning_config,
     eeg_connectivity,
@@ -60,7 +60,7 @@ def prepare_features(study, config, records, same):
         bands={name: tuple(edges) for name, edges in config.connectivity.bands_hz.items()},
         eeg_names=eeg_names,
         emg_names=emg_names,
-        expected=config.records.is_planted and config.cleaning.emg == "raw",
+        expected=config.records.is_planted and truth_is_known(config.cleaning),
     )
     described = {
         "shard": config.records.records_per_task,

@@ -1,4 +1,4 @@
-"""All recordings of a study: by patterns of file names, or as BIDS lays them out; whole or cut into parts."""
+"""All recordings of a study: by patterns of file names, or as BIDS lays them out; whole (see `recording_parts`)."""
 
 import re
 from dataclasses import fields
@@ -8,7 +8,7 @@ from ..errors import InputError
 from .bids import bids_files, is_bids
 from .recording_companions import without_later_parts
 from .recording_options import RecordingSource
-from .recording_parts import cut_recordings, uniquely_named
+from .recording_parts import uniquely_named
 
 __all__ = ["RecordingSource", "find_recordings"]
 
@@ -16,7 +16,7 @@ _PLACES = ("subject", "condition", "name")
 _OWN = {"eeg", "emg", *_PLACES, "eeg_table", "emg_table", "event_table", "start_s", "stop_s"}
 
 
-def find_recordings(folder, *, eeg="", emg="", events=(), record_s=0.0, **reading) -> list[RecordingSource]:
+def find_recordings(folder, *, eeg="", emg="", **reading) -> list[RecordingSource]:
     """List the recordings of a folder, sorted by name.
 
     Parameters
@@ -27,11 +27,6 @@ def find_recordings(folder, *, eeg="", emg="", events=(), record_s=0.0, **readin
         Patterns such as ``{subject}/{name}/eeg_data.csv``. ``{subject}``, ``{condition}``, ``{name}`` and ``*`` each
         stand for part of a path's component. What they stood for in `eeg` is put into `emg`, the first ``*`` for the
         first and so on. Without `emg` both are in one file.
-    events : sequence of str
-        Labels. Each event of one of them becomes a recording of its own, the label its condition.
-    record_s : float
-        Cut recordings into parts of so many seconds; 0 leaves them whole. How recordings are cut, and notes of what is
-        left out: see `recording_parts.cut_recordings`.
     **reading
         Options of `RecordingSource` that all have in common.
 
@@ -69,7 +64,7 @@ def find_recordings(folder, *, eeg="", emg="", events=(), record_s=0.0, **readin
             'recordings cannot be told. Give `eeg = "{subject}/{name}/eeg.csv"` or the like.'
         )
     uniquely_named(f"looking for recordings in {folder}", found)
-    return cut_recordings(found, events, record_s)[0] if events or record_s else found
+    return found
 
 
 def _from_bids(each, reading):

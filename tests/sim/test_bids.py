@@ -8,6 +8,7 @@ from motorsweep.errors import ConfigError, InputError, MotorsweepError
 from motorsweep.sim.bids import bids_files, channel_table, event_table, is_bids
 from motorsweep.sim.recording import Event
 from motorsweep.sim.recording_files import read_recording
+from motorsweep.sim.recording_parts import cut_recordings
 from motorsweep.sim.recording_sources import find_recordings
 
 RATE = 100
@@ -84,7 +85,7 @@ def test_tables_of_other_runs_are_not_taken_and_the_closest_is(tmp_path):
 
 def test_events_become_recordings_with_conditions(tmp_path):
     root = _bids(tmp_path)
-    found = find_recordings(root, events=["rest", "grip"])
+    found, _ = cut_recordings(find_recordings(root), ["rest", "grip"])
     assert [(s.subject, s.condition, s.start_s, s.stop_s) for s in found[:3]] == [
         ("01", "rest", 1.0, 4.0), ("01", "grip", 5.0, 8.0), ("01", "grip", 9.5, 12.0),
     ]  # fmt: skip
@@ -92,11 +93,11 @@ def test_events_become_recordings_with_conditions(tmp_path):
     part = read_recording(found[1])
     np.testing.assert_allclose(part.eeg, _values(seed=1)[:2, 500:800] * 1e-6, atol=1e-12)
     assert part.condition == "grip" and part.events == (Event(onset_s=0.0, duration_s=3.0, label="grip"),)
-    seconds = find_recordings(root, events=("grip",), record_s=1.0)
+    seconds, _ = cut_recordings(find_recordings(root), ("grip",), 1.0)
     assert [(s.start_s, s.stop_s) for s in seconds[:4]] == [(5, 6), (6, 7), (7, 8), (9.5, 10.5)]
     assert len({s.name for s in seconds}) == len(seconds) == 8
     with pytest.raises(InputError, match=r"none of 'lift' is among its labels 'grip, rest'"):
-        find_recordings(root, events=["lift"])
+        cut_recordings(find_recordings(root), ["lift"])
 
 
 @pytest.mark.parametrize(

@@ -141,7 +141,7 @@ def test_events_of_a_part_are_counted_from_the_files_start(tmp_path):
 
 def test_one_file_in_windows(tmp_path):
     source = _source(tmp_path, "long")
-    found = find_recordings(source.eeg, record_s=5.0)
+    found, _ = cut_recordings(find_recordings(source.eeg), record_s=5.0)
     assert _told(found) == [("long-001", "", 0, 5), ("long-002", "", 5, 10)]
     parts = np.hstack([read_recording(s).eeg for s in found])
     np.testing.assert_allclose(parts, _values()[:2, :1000] * 1e-6, atol=1e-12)
